@@ -1,4 +1,4 @@
-import type { Machine, Part } from "../machine/machine.js";
+import type { Part } from "../machine/machine.js";
 import type { PciAddress } from "../pci/address.js";
 
 /** What the plan is for one GPU. */
@@ -67,5 +67,3 @@ export interface Plan {
   steps: PlanStep[];
   iovaHoles: { assignment: string; holes: IovaHole[] }[];
 }
-
-export type PlanInput = Machine;
