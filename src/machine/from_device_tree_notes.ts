@@ -1,0 +1,23 @@
+import { DeviceTreeError } from "../devicetree/error.js";
+import type { PciAddress } from "../pci/address.js";
+import type { Unknown } from "./machine.js";
+
+/** Collects what a device tree does not say, or says in a way nobody can rely on. */
+export class Notes {
+  readonly unknown: Unknown[] = [];
+
+  add(what: string, functions: PciAddress[] = [], action?: string): void {
+    this.unknown.push({ what, functions, ...(action !== undefined && { action }) });
+  }
+
+  /** A property's value; a malformed one is noted with the path of its node and counts as missing. */
+  read<T>(path: string, value: () => T | undefined): T | undefined {
+    try {
+      return value();
+    } catch (error) {
+      if (!(error instanceof DeviceTreeError)) throw error;
+      this.add(`${path}: ${error.message}`);
+      return undefined;
+    }
+  }
+}
