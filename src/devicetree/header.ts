@@ -13,6 +13,8 @@ export const FDT_COMPATIBLE_VERSION = 16;
 /** Bytes of the header in version 17. Version 16 lacks the last word, the structure block's size. */
 export const FDT_HEADER_BYTES = 40;
 const FDT_V16_HEADER_BYTES = 36;
+/** Bytes of a memory reservation: address and size. */
+const ENTRY_BYTES = 16;
 
 /** Byte offsets of the header's fields, each a big-endian 32-bit word. */
 export const FDT_FIELD = {
@@ -69,11 +71,11 @@ export function readHeader(view: DataView): Header {
   const structure = hasStructureSize
     ? sized("structure block", starts.structure, FDT_FIELD.structureSize)
     : { name: "structure block", start: starts.structure, end: reach(starts.structure) };
-  checkOverlap([header, structure, strings]);
-  const reservations = readReservations(view, starts.reservations, reach(starts.reservations));
-  const list = { name: "memory reservation block", start: starts.reservations, end: reservations.end };
+  // The shortest list is its end entry; that no longer one reaches into the next block is seen while it is read.
+  const list = { name: "memory reservation block", start: starts.reservations, end: starts.reservations + ENTRY_BYTES };
   checkOverlap([header, list, structure, strings]);
-  return { bootCpu: view.getUint32(FDT_FIELD.bootCpu), reservations: reservations.entries, structure, strings };
+  const reservations = readReservations(view, starts.reservations, reach(starts.reservations));
+  return { bootCpu: view.getUint32(FDT_FIELD.bootCpu), reservations, structure, strings };
 }
 
 /** Checks magic, version and total size, the fields that say whether the others mean anything. */
@@ -134,15 +136,19 @@ function blockStart(
   return start;
 }
 
-function readReservations(view: DataView, start: number, end: number): { entries: MemoryReservation[]; end: number } {
+function readReservations(view: DataView, start: number, end: number): MemoryReservation[] {
   const entries: MemoryReservation[] = [];
-  for (let at = start; at + 16 <= end; at += 16) {
+  for (let at = start; at + ENTRY_BYTES <= end; at += ENTRY_BYTES) {
     const address = view.getBigUint64(at);
     const size = view.getBigUint64(at + 8);
-    if (address === 0n && size === 0n) return { entries, end: at + 16 };
+    if (address === 0n && size === 0n) return entries;
     entries.push({ address, size });
   }
-  throw new DeviceTreeError("EFDT_UNTERMINATED", "the memory reservations have no end entry", start);
+  throw new DeviceTreeError(
+    "EFDT_UNTERMINATED",
+    "the memory reservations have no end entry before the next block",
+    start,
+  );
 }
 
 function checkOverlap(blocks: Block[]): void {

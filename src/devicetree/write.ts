@@ -73,11 +73,15 @@ function checkNames(node: DeviceTreeNode): void {
 }
 
 function reservationBytes(reservations: MemoryReservation[]): Uint8Array {
-  const end = { address: 0n, size: 0n };
-  if (reservations.some(({ address, size }) => address === 0n && size === 0n)) {
-    throw new DeviceTreeError("EFDT_VALUE", "a memory reservation of address 0 and size 0, which would end the list");
+  const list = new ByteWriter();
+  for (const { address, size } of reservations) {
+    if (address === 0n && size === 0n) {
+      throw new DeviceTreeError("EFDT_VALUE", "a memory reservation of address 0 and size 0, which would end the list");
+    }
+    list.bytes(u64Bytes(address, size));
   }
-  return u64Bytes(...[...reservations, end].flatMap(({ address, size }) => [address, size]));
+  list.bytes(u64Bytes(0n, 0n));
+  return list.written();
 }
 
 /** The structure block, and the strings block with each property name once. */

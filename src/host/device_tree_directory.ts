@@ -5,6 +5,7 @@ import { MAX_DEPTH, MAX_TREE_BYTES } from "../devicetree/limits.js";
 import { isName } from "../devicetree/name.js";
 import { phandleIndex } from "../devicetree/phandle.js";
 import type { DeviceTree, DeviceTreeNode } from "../devicetree/tree.js";
+import { errnoInWords, errnoOf } from "./error.js";
 
 /** A device tree as a directory shows it. */
 export interface DirectoryDeviceTree extends DeviceTree {
@@ -146,7 +147,7 @@ function readEntries(path: string, limit: number): Dirent[] {
 
 function directoryError(error: unknown, path: string): DeviceTreeError {
   if (error instanceof DeviceTreeError) return error;
-  const reason = error instanceof Error && "code" in error ? error.code : error;
+  const reason = errnoInWords(errnoOf(error));
   return new DeviceTreeError("EFDT_DIRECTORY", `cannot read the directory ${path}: ${reason}`);
 }
 

@@ -2,6 +2,8 @@ import { spawnSync } from "node:child_process";
 import { type Stats, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { MAX_TREE_BYTES } from "../devicetree/limits.js";
+import { errnoInWords, errnoOf } from "./error.js";
+import { printable } from "./printable.js";
 
 /** Why device tree source could not be compiled. */
 export class DtcError extends Error {
@@ -31,7 +33,7 @@ export function compileDeviceTreeSource(path: string): Uint8Array {
     killSignal: "SIGKILL",
     maxBuffer: MAX_TREE_BYTES,
   });
-  const failure = (run.error as NodeJS.ErrnoException | undefined)?.code;
+  const failure = run.error && errnoOf(run.error);
   if (failure === "ENOENT") {
     const advice = "install it (Debian package device-tree-compiler), or give the compiled .dtb";
     throw new DtcError("EDTC_MISSING", `${path}: device tree source needs dtc, which is not installed: ${advice}`);
@@ -60,16 +62,12 @@ function fileStat(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
   } catch (error) {
-    throw new DtcError("EDTC_SOURCE", error instanceof Error ? error.message : String(error));
+    throw new DtcError("EDTC_SOURCE", `${path}: ${errnoInWords(errnoOf(error))}`);
   }
 }
 
-/** The first line with something in it; it quotes the source, so control characters become spaces. */
+/** The first line with something in it; it quotes the source. */
 function firstLine(output: Buffer): string {
-  const line = output
-    .toString("utf8")
-    .split("\n")
-    .find((text) => text.trim() !== "");
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
-  return (line ?? "").replace(/[\u0000-\u001f\u007f-\u009f]/g, " ").trim();
+  const lines = output.toString("utf8").split("\n");
+  return printable(lines.find((line) => line.trim() !== "") ?? "").trim();
 }
