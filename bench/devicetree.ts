@@ -92,7 +92,7 @@ function madeUpRoot(): DeviceTreeNode {
       ["interrupts", u32Bytes(index, 1, index + 1, 1)],
       ["ibm,chip-id", u32Bytes(index % 2)],
     ]);
-    return { name: `device@${(index << 24).toString(16)}`, properties, children: [] };
+    return { name: `device@${(index * 2 ** 24).toString(16)}`, properties, children: [] };
   });
   const cells: [string, Uint8Array][] = [
     ["#address-cells", u32Bytes(2)],

@@ -43,7 +43,7 @@ export type DeviceTreeErrorCode =
 /** A device tree that is damaged, or that cannot be written. */
 export class DeviceTreeError extends Error {
   /** Where in the flattened tree, in bytes from its start; only errors of the reader have one. */
-  readonly offset?: number;
+  declare readonly offset?: number;
 
   constructor(
     readonly code: DeviceTreeErrorCode,
