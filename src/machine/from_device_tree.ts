@@ -3,14 +3,16 @@ import { phandleIndex } from "../devicetree/phandle.js";
 import { text, texts } from "../devicetree/property.js";
 import type { DeviceTree, DeviceTreeNode } from "../devicetree/tree.js";
 import { needsProbe, probeNvlink, witherspoonBoard } from "./firmware.js";
+import { bridgeNodes, claimBridges, isBridge } from "./from_device_tree_bridges.js";
 import { isCompatible } from "./from_device_tree_compatible.js";
-import { type GpuNode, gpuBridges, readLinks } from "./from_device_tree_links.js";
+import { readLinks } from "./from_device_tree_links.js";
+import { coherentMemory, withoutOverlaps } from "./from_device_tree_memory.js";
 import { nameGpus } from "./from_device_tree_names.js";
 import { Notes } from "./from_device_tree_notes.js";
-import { type BridgeNode, bridgeNodes, coherentMemory, isBridge, type Scene } from "./from_device_tree_npu.js";
 import { type PciNode, pciNodes } from "./from_device_tree_pci.js";
+import type { BridgeNode, GpuNode, Scene } from "./from_device_tree_scene.js";
 import { identifyGpu } from "./gpu_part.js";
-import type { CoherentMemory, Kernel, Machine } from "./machine.js";
+import type { CoherentMemory, Kernel, Machine, Origin } from "./machine.js";
 import { partFacts } from "./part.js";
 
 /**
@@ -35,8 +37,10 @@ export function machineFromDeviceTree(tree: DeviceTree, source: string): Machine
     notes,
   };
   const bridges = bridgeNodes(nodes, scene);
-  const gpus = gpuNodes(nodes, bridges, scene);
-  nameGpus([...gpus.values()], [...bridges.values()], notes);
+  const gpus = gpuNodes(nodes, scene.origin);
+  const gpuList = [...gpus.values()];
+  claimBridges(gpuList, bridges, scene);
+  nameGpus(gpuList, [...bridges.values()], notes);
   readLinks(gpus, bridges, scene);
   noteProbe(full, probed, bridges.size, notes);
   const kernel = readKernel(tree, notes);
@@ -47,19 +51,15 @@ export function machineFromDeviceTree(tree: DeviceTree, source: string): Machine
     source,
     ...(kernel && { kernel }),
     functions: nodes.map(({ fn }) => fn),
-    gpus: [...gpus.values()].map(({ gpu }) => gpu),
+    gpus: gpuList.map(({ gpu }) => gpu),
     bridges: [...bridges.values()].map(({ bridge }) => bridge),
-    memory: readMemory([...gpus.values()], bridges, scene),
+    memory: readMemory(gpuList, bridges, scene),
     unknown: notes.unknown,
   };
 }
 
 /** The GPUs: functions known as such, and those that NVLink properties make one. */
-function gpuNodes(
-  nodes: readonly PciNode[],
-  bridges: ReadonlyMap<DeviceTreeNode, BridgeNode>,
-  scene: Scene,
-): Map<DeviceTreeNode, GpuNode> {
+function gpuNodes(nodes: readonly PciNode[], origin: Origin): Map<DeviceTreeNode, GpuNode> {
   const gpus = new Map<DeviceTreeNode, GpuNode>();
   for (const pci of nodes) {
     const { node, fn } = pci;
@@ -76,8 +76,8 @@ function gpuNodes(
         part,
         nvlink: linked ? "present" : (known?.nvlink ?? "unknown"),
         links: [],
-        bridges: gpuBridges(pci, bridges, scene).map(({ bridge }) => bridge.address),
-        origin: scene.origin,
+        bridges: [],
+        origin,
       },
       ...(linkCount !== undefined && { linkCount }),
     });
@@ -92,12 +92,13 @@ function readMemory(
   scene: Scene,
 ): CoherentMemory[] {
   const byAddress = new Map([...bridges.values()].map((bridge) => [bridge.bridge.address, bridge]));
-  return gpus.flatMap(({ gpu }) => {
+  const windows = gpus.flatMap(({ gpu }) => {
     const [first] = gpu.bridges;
     const bridge = first === undefined ? undefined : byAddress.get(first);
     if (bridge === undefined || gpu.part === "GP100") return [];
     return coherentMemory(gpu.address, bridge, scene) ?? [];
   });
+  return withoutOverlaps(windows, scene);
 }
 
 /** Says what a tree from before the probe cannot tell. */

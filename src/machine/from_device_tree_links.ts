@@ -1,42 +1,11 @@
 import { cells } from "../devicetree/property.js";
 import type { DeviceTreeNode } from "../devicetree/tree.js";
 import type { PciAddress } from "../pci/address.js";
-import type { BridgeNode, Scene } from "./from_device_tree_npu.js";
-import type { PciNode } from "./from_device_tree_pci.js";
+import type { BridgeNode, GpuNode, Scene } from "./from_device_tree_scene.js";
 import type { FarEnd, Gpu, Link } from "./machine.js";
 
 /** Most links of any NVIDIA GPU to date is 18; more cells than this on a part of unknown size are not believed. */
 const MAX_LINKS = 32;
-
-/** A GPU and its node. */
-export interface GpuNode {
-  pci: PciNode;
-  gpu: Gpu;
-  /** How many links the part has, where that is known. */
-  linkCount?: number;
-}
-
-/** The bridges that a GPU's `ibm,npu` names and that do not name another GPU, in its order. */
-export function gpuBridges(pci: PciNode, bridges: ReadonlyMap<DeviceTreeNode, BridgeNode>, scene: Scene): BridgeNode[] {
-  const { notes, byPhandle } = scene;
-  const { path, fn } = pci;
-  const found = new Set<BridgeNode>();
-  let lost = 0;
-  for (const phandle of notes.read(path, () => cells(pci.node, "ibm,npu")) ?? []) {
-    const target = byPhandle.get(phandle);
-    const bridge = target && bridges.get(target.node);
-    if (bridge === undefined) {
-      lost++;
-    } else if (bridge.bridge.gpu !== undefined && bridge.bridge.gpu !== fn.address) {
-      const { address, gpu } = bridge.bridge;
-      notes.add(`whose bridge ${address} is: ${path} claims it, and its ibm,gpu says ${gpu}`, [fn.address, address]);
-    } else {
-      found.add(bridge);
-    }
-  }
-  if (lost > 0) notes.add(`${path}: ${lost} of the phandles in ibm,npu lead to no NPU bridge`, [fn.address]);
-  return [...found];
-}
 
 /**
  * Reads the links of all GPUs from `ibm,nvlink-peers`, cell n for link n. What the tree does not say, or says
@@ -66,7 +35,7 @@ function gpuLinks(
   if (peers === undefined) return linksUntold(gpu, linkCount, scene);
   const count = linkCount ?? Math.min(peers.length, MAX_LINKS);
   if (peers.length !== count) {
-    const reason = `ibm,nvlink-peers has ${peers.length} cells, and the GPU has ${count} links`;
+    const reason = `ibm,nvlink-peers has ${peers.length} cells, and the GPU has ${linkCount ?? `at most ${count}`} links`;
     notes.add(
       `the links of ${gpu.name}: ${reason}`,
       [gpu.address],
@@ -106,9 +75,8 @@ function farEnd(
   if (peer !== undefined) return peer === gpu.address ? UNKNOWN : { kind: "gpu", gpu: peer };
   const bridge = (target && bridges.get(target))?.bridge;
   if (bridge === undefined) return UNKNOWN;
-  // A bridge of another GPU, or of none that is known, is not this GPU's way to the CPU.
-  const ours = bridge.gpu === gpu.address || gpu.bridges.includes(bridge.address);
-  return ours ? { kind: "bridge", bridge: bridge.address } : UNKNOWN;
+  // A bridge that is not this GPU's own is not known to be its way to the CPU.
+  return gpu.bridges.includes(bridge.address) ? { kind: "bridge", bridge: bridge.address } : UNKNOWN;
 }
 
 /** Links of a GPU without `ibm,nvlink-peers`, as firmware before skiboot 6.2 leaves it. */
@@ -117,7 +85,7 @@ function linksUntold(gpu: Gpu, linkCount: number | undefined, { notes, origin }:
   const bridges = gpu.bridges.length;
   const known = bridges > 0 ? ` (${bridges} of them lead to NPU bridges, it is not told which)` : "";
   notes.add(
-    `where the links of ${gpu.name} lead: it has no ibm,nvlink-peers${known}`,
+    `where the links of ${gpu.name} lead: it has no usable ibm,nvlink-peers${known}`,
     [gpu.address],
     "Update the firmware, or give the link table of nvidia-smi nvlink -p.",
   );

@@ -42,7 +42,7 @@ const NPU_HOST_BRIDGES = ["ibm,power9-npu-pciex", "ibm,power8-npu-pciex"] as con
 export function pciNodes(tree: DeviceTree, notes: Notes): PciNode[] {
   const buses = new Map<DeviceTreeNode, Bus>();
   const byAddress = new Map<PciAddress, PciNode>();
-  const domains = new Set<number>();
+  const domains: DomainNumbers = { taken: new Set(), next: 0 };
   for (const { node, path, parent } of walk(tree.root)) {
     const bus = parent && buses.get(parent);
     if (bus === undefined) {
@@ -69,9 +69,9 @@ function isHostBridge(node: DeviceTreeNode): boolean {
   return word === "pci" || word === "pciex" || NPU_HOST_BRIDGES.some((name) => isCompatible(node, name));
 }
 
-function readHostBridge(node: DeviceTreeNode, path: string, domains: Set<number>, notes: Notes): HostBridge {
+function readHostBridge(node: DeviceTreeNode, path: string, domains: DomainNumbers, notes: Notes): HostBridge {
   const domain = hostBridgeDomain(node, path, notes) ?? freeDomain(domains);
-  domains.add(domain);
+  domains.taken.add(domain);
   const numaNode = notes.read(path, () => cells(node, "ibm,associativity"))?.[4];
   return {
     node,
@@ -97,10 +97,15 @@ function hostBridgeDomain(node: DeviceTreeNode, path: string, notes: Notes): num
   return undefined;
 }
 
-function freeDomain(taken: ReadonlySet<number>): number {
-  let domain = 0;
-  while (taken.has(domain)) domain++;
-  return domain;
+/** Domains in use, and the lowest that may be free. */
+interface DomainNumbers {
+  taken: Set<number>;
+  next: number;
+}
+
+function freeDomain(domains: DomainNumbers): number {
+  while (domains.taken.has(domains.next)) domains.next++;
+  return domains.next;
 }
 
 function readFunction(node: DeviceTreeNode, path: string, { host, port }: Bus, notes: Notes): PciNode | undefined {

@@ -6,6 +6,7 @@ import type { DeviceTree, DeviceTreeNode } from "../../devicetree/tree.js";
 export class Grower {
   readonly tree: DeviceTree;
   readonly #taken: Map<number, unknown>;
+  #last = 0xffffffff;
 
   constructor(tree: DeviceTree) {
     this.tree = { ...tree, root: copyNode(tree.root), reservations: [...tree.reservations] };
@@ -30,7 +31,9 @@ export class Grower {
   phandle(node: DeviceTreeNode): number {
     const known = phandleOf(node);
     if (known !== undefined) return known;
-    const phandle = nextPhandle(this.#taken);
+    const above = this.#last + 1;
+    const phandle = above < 0xffffffff && !this.#taken.has(above) ? above : nextPhandle(this.#taken);
+    this.#last = phandle;
     this.#taken.set(phandle, node);
     node.properties.set("phandle", u32Bytes(phandle));
     return phandle;
