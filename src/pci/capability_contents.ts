@@ -1,5 +1,6 @@
 import { type AcsContents, decodeAcsContents } from "./acs.js";
 import { type AerContents, decodeAer } from "./aer.js";
+import { read8, read16 } from "./config_space.js";
 import { decodeExpressContents, type ExpressContents } from "./express.js";
 import type { Capability, ExpressType } from "./function.js";
 import { decodeMsi, decodeMsix, type MsiContents, type MsixContents } from "./msi.js";
@@ -32,7 +33,8 @@ export type CapabilityContents =
   | DesignatedVendorContents;
 
 /**
- * Decodes a capability found by `decodeFunction`; undefined for one that linkfence has no use for and does not decode.
+ * Decodes a capability found by `decodeFunction`; undefined for one that linkfence has no use for and does not decode,
+ * and when this config space has another one there.
  * @param expressType the function's; root ports and event collectors have more to say in Advanced Error Reporting
  * @throws ConfigSpaceError when the capability is not all inside this config space
  */
@@ -42,6 +44,8 @@ export function decodeCapability(
   expressType?: ExpressType,
 ): CapabilityContents | undefined {
   const { offset, id, extended } = capability;
+  const found = extended ? read16(config, offset) : read8(config, offset);
+  if (found !== id) return undefined;
   return extended ? decodeExtended(config, offset, id, expressType) : decodeStandard(config, offset, id);
 }
 

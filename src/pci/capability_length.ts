@@ -7,7 +7,8 @@ export const EXTENDED_MINIMUM = 4;
 
 /**
  * The least number of bytes a standard capability takes up, from its id and, where it varies, its first registers;
- * optional registers at its end are not counted, so that a sound list is never called overlapping
+ * optional registers at its end are not counted, nor is the length a vendor-specific one claims, for some chipsets
+ * claim more than there is (Intel X58: 255 bytes at 0x50). So a sound list is never called overlapping
  * (lengths: PCI local bus specification 3.0 chapter 6, PCIe base specification chapter 7, linux/pci_regs.h).
  * @param end where the space ends; nothing at or behind it is read
  */
@@ -27,8 +28,6 @@ export function standardLength(config: Uint8Array, offset: number, end: number):
       return 8;
     case 0x08:
       return hyperTransportLength(flags);
-    case 0x09: // Vendor specific: the length is the byte after the pointer, and covers the header.
-      return Math.max(flags & 0xff, STANDARD_MINIMUM);
     case 0x10:
       return expressLength(flags);
     case 0x12: // SATA HBA
@@ -80,7 +79,7 @@ function enhancedAllocationLength(config: Uint8Array, offset: number, end: numbe
 
 /** The same for an extended capability. */
 export function extendedLength(config: Uint8Array, offset: number, end: number): number {
-  const fixed = EXTENDED_LENGTHS[read16(config, offset)];
+  const fixed = EXTENDED_LENGTHS.get(read16(config, offset));
   if (fixed !== undefined) return fixed;
   const second = offset + 8 <= end ? read32(config, offset + 4) : 0;
   switch (read16(config, offset)) {
@@ -96,34 +95,34 @@ export function extendedLength(config: Uint8Array, offset: number, end: number):
   }
 }
 
-const EXTENDED_LENGTHS: Readonly<Record<number, number>> = {
-  1: 0x2c, // Advanced Error Reporting
-  2: 0x1c, // Virtual Channel, with its first resource
-  3: 0x0c, // Device Serial Number
-  4: 0x10, // Power Budgeting
-  5: 0x10, // Root Complex Link Declaration
-  6: 0x0c, // Root Complex Internal Link Control
-  7: 0x08, // Root Complex Event Collector Endpoint Association
-  8: 0x1c, // Multi-Function Virtual Channel
-  9: 0x1c, // Virtual Channel
-  10: 0x14, // Root Complex Register Block
-  13: 0x08, // Access Control Services
-  14: 0x08, // Alternative Routing-ID Interpretation
-  15: 0x08, // Address Translation Service
-  16: 0x40, // Single Root I/O Virtualization
-  18: 0x28, // Multicast
-  19: 0x10, // Page Request Interface
-  22: 0x10, // Dynamic Power Allocation
-  23: 0x0c, // Transaction Processing Hints
-  24: 0x08, // Latency Tolerance Reporting
-  25: 0x0c, // Secondary PCI Express
-  27: 0x08, // Process Address Space ID
-  29: 0x0c, // Downstream Port Containment
-  30: 0x10, // L1 PM Substates
-  31: 0x0c, // Precision Time Measurement
-  37: 0x0c, // Data Link Feature
-  38: 0x20, // Physical Layer 16.0 GT/s
-  39: 0x08, // Lane Margining at the Receiver
-  41: 0x10, // Native PCIe Enclosure Management
-  46: 0x18, // Data Object Exchange
-};
+const EXTENDED_LENGTHS: ReadonlyMap<number, number> = new Map([
+  [0x01, 0x2c], // Advanced Error Reporting
+  [0x02, 0x1c], // Virtual Channel, with its first resource
+  [0x03, 0x0c], // Device Serial Number
+  [0x04, 0x10], // Power Budgeting
+  [0x05, 0x10], // Root Complex Link Declaration
+  [0x06, 0x0c], // Root Complex Internal Link Control
+  [0x07, 0x08], // Root Complex Event Collector Endpoint Association
+  [0x08, 0x1c], // Multi-Function Virtual Channel
+  [0x09, 0x1c], // Virtual Channel
+  [0x0a, 0x14], // Root Complex Register Block
+  [0x0d, 0x08], // Access Control Services
+  [0x0e, 0x08], // Alternative Routing-ID Interpretation
+  [0x0f, 0x08], // Address Translation Service
+  [0x10, 0x40], // Single Root I/O Virtualization
+  [0x12, 0x28], // Multicast
+  [0x13, 0x10], // Page Request Interface
+  [0x16, 0x10], // Dynamic Power Allocation
+  [0x17, 0x0c], // Transaction Processing Hints
+  [0x18, 0x08], // Latency Tolerance Reporting
+  [0x19, 0x0c], // Secondary PCI Express
+  [0x1b, 0x08], // Process Address Space ID
+  [0x1d, 0x0c], // Downstream Port Containment
+  [0x1e, 0x10], // L1 PM Substates
+  [0x1f, 0x0c], // Precision Time Measurement
+  [0x25, 0x0c], // Data Link Feature
+  [0x26, 0x20], // Physical Layer 16.0 GT/s
+  [0x27, 0x08], // Lane Margining at the Receiver
+  [0x29, 0x10], // Native PCIe Enclosure Management
+  [0x2e, 0x18], // Data Object Exchange
+]);

@@ -2,17 +2,17 @@ import { read16, read32 } from "./config_space.js";
 import type { Express, ExpressType } from "./function.js";
 
 /** Device/Port Type codes (PCIe base specification 7.5.3.2). */
-const TYPES: Readonly<Record<number, ExpressType>> = {
-  0: "endpoint",
-  1: "legacy-endpoint",
-  4: "root-port",
-  5: "upstream-port",
-  6: "downstream-port",
-  7: "pcie-to-pci-bridge",
-  8: "pci-to-pcie-bridge",
-  9: "root-complex-endpoint",
-  10: "root-complex-event-collector",
-};
+const TYPES: ReadonlyMap<number, ExpressType> = new Map([
+  [0x0, "endpoint"],
+  [0x1, "legacy-endpoint"],
+  [0x4, "root-port"],
+  [0x5, "upstream-port"],
+  [0x6, "downstream-port"],
+  [0x7, "pcie-to-pci-bridge"],
+  [0x8, "pci-to-pcie-bridge"],
+  [0x9, "root-complex-endpoint"],
+  [0xa, "root-complex-event-collector"],
+]);
 
 /** Types whose secondary side is a link, and so may have a slot. */
 function hasSlotRegisters(type: ExpressType): boolean {
@@ -29,7 +29,7 @@ function hasLink(type: ExpressType): boolean {
  */
 export function decodeExpress(config: Uint8Array, offset: number): Express {
   const flags = read16(config, offset + 2);
-  const type = TYPES[(flags >> 4) & 0xf] ?? "unknown";
+  const type = TYPES.get((flags >> 4) & 0xf) ?? "unknown";
   const slotImplemented = (flags & 0x100) !== 0 && hasSlotRegisters(type);
   const express: Express = {
     type,

@@ -1,9 +1,10 @@
 import { read32 } from "./config_space.js";
 
-/** One BAR whose size can be chosen. Sizes in bytes. */
+/** One BAR whose size can be chosen. Sizes in bytes, 1 MiB to 8 EiB. */
 export interface ResizableBar {
   index: number;
-  size: bigint;
+  /** Null for size codes that nobody has defined. */
+  size: bigint | null;
   supported: bigint[];
 }
 
@@ -15,6 +16,8 @@ export interface ResizableBarContents {
 }
 
 const MIB_SHIFT = 20n;
+/** Size codes 0..43 stand for 1 MiB to 8 EiB. */
+const SIZES = 44;
 
 /**
  * A count of 0 or 7 BARs, which no function can have, is taken as one.
@@ -32,6 +35,7 @@ function decodeBar(config: Uint8Array, offset: number): ResizableBar {
   // 28 bits for 1 MiB to 128 TiB, and 16 more in the control register for 256 TiB to 8 EiB.
   const sizes = (BigInt(control >>> 16) << 28n) | BigInt(read32(config, offset) >>> 4);
   const supported: bigint[] = [];
-  for (let code = 0n; code < 44n; code++) if ((sizes >> code) & 1n) supported.push(1n << (code + MIB_SHIFT));
-  return { index: control & 0x7, size: 1n << (BigInt((control >>> 8) & 0x3f) + MIB_SHIFT), supported };
+  for (let code = 0n; code < SIZES; code++) if ((sizes >> code) & 1n) supported.push(1n << (code + MIB_SHIFT));
+  const code = (control >>> 8) & 0x3f;
+  return { index: control & 0x7, size: code < SIZES ? 1n << (BigInt(code) + MIB_SHIFT) : null, supported };
 }
