@@ -53,7 +53,7 @@ export function ac922(board: WitherspoonBoard): WiringPlan {
     sockets,
     links: Object.assign({}, ...sockets.map((plan, socket) => linkRows(board, plan, socket))),
     assumedLinks: "pairing",
-    assumed: "which of several links between two GPUs meet",
+    assumed: "which of several links between two GPUs meet, BAR addresses",
   };
 }
 

@@ -17,7 +17,7 @@ export function assemble(plan: WiringPlan): Machine {
     name: plan.name,
     virtual: true,
     platform: plan.platform,
-    source: `built-in wiring plan: ${plan.description}; assumed: ${plan.assumed}`,
+    source: `built-in wiring plan; assumed: ${plan.assumed}`,
     ...(plan.platform === "powernv" ? { kernel: { release: POWERNV_KERNEL, commandLine: "" } } : {}),
     functions: functions.sort((a, b) => compareAddresses(a.address, b.address)),
     gpus: plan.sockets.flatMap((socket) => socket.gpus.map((gpu) => assembleGpu(plan, socket, gpu))),

@@ -26,7 +26,7 @@ export const MINSKY: WiringPlan = {
     GPU4: ["0005:00:00.0", "0005:00:00.1", "GPU3", "GPU3"],
   },
   assumedLinks: "numbers",
-  assumed: "all link numbers (0 and 1 to the CPU, 2 and 3 to the peer), the registers' addresses of the second NPU",
+  assumed: "link numbers (0 and 1 to the CPU, 2 and 3 to the peer), BAR addresses",
 };
 
 type Slot = readonly [gpu: string, domain: string];

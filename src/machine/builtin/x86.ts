@@ -1,7 +1,6 @@
 import type { GpuPlan, LinkPlan, WiringPlan } from "./wiring_plan.js";
 
-const ASSUMED =
-  "all link numbers (ascending order of the peer), the models and addresses of PCI bridges, BAR addresses";
+const ASSUMED = "link numbers (ascending by peer), PCI bridges, BAR addresses";
 
 /** Four V100 below one PCIe switch, two links between any two. */
 export const C4140: WiringPlan = {
@@ -114,7 +113,7 @@ export const HGX_A100_4: WiringPlan = {
     [4, 4, 4, 0],
   ]),
   assumedLinks: "numbers",
-  assumed: `${ASSUMED}, the GPUs' addresses`,
+  assumed: `${ASSUMED}, GPU addresses`,
 };
 
 /** GPUs from number `first` on, their BARs at equal steps that leave room for an A100's. */
