@@ -79,7 +79,7 @@ function farEnd(
   return gpu.bridges.includes(bridge.address) ? { kind: "bridge", bridge: bridge.address } : UNKNOWN;
 }
 
-/** Links of a GPU without `ibm,nvlink-peers`, as firmware before skiboot 6.2 leaves it. */
+/** Links of a GPU without `ibm,nvlink-peers`, as older firmware leaves it. */
 function linksUntold(gpu: Gpu, linkCount: number | undefined, { notes, origin }: Scene): Link[] {
   if (gpu.nvlink === "none") return [];
   const bridges = gpu.bridges.length;
