@@ -62,20 +62,30 @@ export function numberBars(lines: readonly LspciBar[]): { bars: Bar[]; left: num
   const bars: Bar[] = [];
   let next = 0;
   let left = 0;
-  for (const { bar, index: given } of lines) {
-    const index = given ?? next;
-    if (index !== "rom") {
-      const last = bar.width === 64 ? index + 1 : index;
-      if (last > LAST_BAR || bars.some((other) => other.index === index)) {
-        left++;
-        continue;
-      }
-      next = last + 1;
-    } else if (bars.some((other) => other.index === "rom")) {
+  let before: LspciBar | undefined;
+  for (const line of lines) {
+    const { bar, index = next } = line;
+    const last = index === "rom" ? -1 : bar.width === 64 ? index + 1 : index;
+    if (isUpperHalf(line, before)) continue;
+    if (last > LAST_BAR || bars.some((other) => other.index === index)) {
       left++;
       continue;
     }
+    if (index !== "rom") next = last + 1;
     bars.push({ index, ...bar });
+    before = { ...line, index };
   }
   return { bars, left };
+}
+
+const FOUR_GIB = 1n << 32n;
+
+/**
+ * `lspci -F` of pciutils 3.6 and later shows the upper half of a 64-bit BAR as a region of its own, without an address,
+ * when there are bits in it.
+ */
+function isUpperHalf({ bar, index }: LspciBar, before: LspciBar | undefined): boolean {
+  if (before?.bar.width !== 64 || typeof before.index !== "number") return false;
+  if (index !== undefined) return index === before.index + 1;
+  return bar.address === 0n && bar.size === undefined && before.bar.address >= FOUR_GIB;
 }

@@ -31,12 +31,12 @@ export function readCapability(entry: string, details: readonly string[]): Lspci
   const offset = Number.parseInt(digits, 16);
   if (offset < HEADER_SIZE || offset >= EXTENDED_SIZE) return undefined;
   const extended = offset >= CONVENTIONAL_SIZE;
-  const text = entry.slice(mark.length);
   // A mail program may have broken the line inside the name.
-  const id = capabilityId(text, extended) ?? capabilityId(`${text} ${details[0] ?? ""}`, extended);
+  const text = `${entry.slice(mark.length)} ${details[0] ?? ""}`;
+  const id = capabilityId(text, extended);
   if (id === undefined) return undefined;
   const capability = { offset, id, extended, name: capabilityName(id, extended) };
-  const below = [text, ...details].join(" ");
+  const below = details.join(" ");
   if (!extended && id === EXPRESS) return { capability, express: readExpress(text, below) };
   if (extended && id === ACS) {
     const acs = readAcs(below);

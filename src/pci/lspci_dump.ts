@@ -1,8 +1,11 @@
 import { CONVENTIONAL_SIZE, EXTENDED_SIZE, HEADER_SIZE } from "./config_space.js";
+import { CARDBUS_BRIDGE } from "./header.js";
 
 const DUMP_LINE = /^([0-9a-f]{2,3}): ([0-9a-f]{2}(?: [0-9a-f]{2}){0,15})$/i;
 const BYTES = /^[0-9a-f]{2}(?: [0-9a-f]{2}){0,14}$/i;
 const LINE_BYTES = 16;
+/** `-x` prints the whole header, which of a CardBus bridge is longer. */
+const CARDBUS_HEADER_SIZE = 0x80;
 
 /** Whether a line is one of a hex dump (`-x`, `-xxx`, `-xxxx`): `10: 00 00 00 92 0c ...`. */
 export function isDumpLine(text: string): boolean {
@@ -16,7 +19,8 @@ export function isDumpRest(text: string): boolean {
 
 /** The hex dump of one function, put together line by line. */
 export class LspciDump {
-  private readonly bytes = new Uint8Array(EXTENDED_SIZE);
+  /** Made with the first line: most listings have no dump. */
+  private bytes: Uint8Array | undefined;
   private length = 0;
   /** What is wrong with the dump, if anything: bytes are missing before this offset. */
   private gapAt: number | undefined;
@@ -40,10 +44,13 @@ export class LspciDump {
     return true;
   }
 
-  /** Config space as far as it is whole: 64, 256 or 4096 bytes; undefined when not even the header is. */
+  /**
+   * Config space as far as it is whole: 64, 256 or 4096 bytes, 128 of a CardBus bridge; undefined when not even the
+   * header is.
+   */
   config(): Uint8Array | undefined {
-    const size = [EXTENDED_SIZE, CONVENTIONAL_SIZE, HEADER_SIZE].find((bytes) => bytes <= this.length);
-    return size === undefined ? undefined : this.bytes.slice(0, size);
+    const size = [EXTENDED_SIZE, CONVENTIONAL_SIZE, this.headerSize()].find((bytes) => bytes <= this.length);
+    return size === undefined ? undefined : this.bytes?.slice(0, size);
   }
 
   /** What is wrong with the dump, in words. */
@@ -51,13 +58,17 @@ export class LspciDump {
     const whole = this.config()?.length ?? 0;
     const until = `hex dump: only its first ${whole} bytes are used`;
     if (this.gapAt !== undefined) return `${until}, a line is missing or out of order at offset ${hex(this.gapAt)}`;
-    // A CardBus bridge's header is 128 bytes, and `-x` prints all of it.
-    const complete = this.length === whole || this.length === 2 * HEADER_SIZE;
-    return complete ? undefined : `${until}, the rest is cut off at ${hex(this.length)}`;
+    return this.length === whole ? undefined : `${until}, the rest is cut off at ${hex(this.length)}`;
+  }
+
+  private headerSize(): number {
+    const type = (this.bytes?.[0x0e] ?? 0) & 0x7f;
+    return type === CARDBUS_BRIDGE && this.length >= CARDBUS_HEADER_SIZE ? CARDBUS_HEADER_SIZE : HEADER_SIZE;
   }
 
   private append(bytes: string): void {
     if (this.gapAt !== undefined) return;
+    this.bytes ??= new Uint8Array(EXTENDED_SIZE);
     for (const byte of bytes.split(" ")) {
       if (this.length === EXTENDED_SIZE) return;
       this.bytes[this.length++] = Number.parseInt(byte, 16);

@@ -1,4 +1,4 @@
-import { CONVENTIONAL_SIZE, EXTENDED_SIZE } from "./config_space.js";
+import { CONVENTIONAL_SIZE, EXTENDED_SIZE, HEADER_SIZE } from "./config_space.js";
 import { decodeFunction } from "./decode_function.js";
 import type { Bar, Capability, PciFunction } from "./function.js";
 import { numberBars } from "./lspci_bar.js";
@@ -128,7 +128,7 @@ function headerTypeOf(header: LspciHeader, fields: LspciFields): number | undefi
  * tells what a function is in full; its ids are all ones on a virtual function, whose ids only the kernel knows.
  */
 function withDump(listed: PciFunction, config: Uint8Array, numbered: boolean): PciFunction {
-  const decoded = decodeFunction(listed.address, config);
+  const decoded = decodeFunction(listed.address, config.length === HEADER_SIZE ? withoutList(config) : config);
   const damage = [...(decoded.damage ?? []), ...(listed.damage ?? [])];
   if (contradicts(listed, decoded)) damage.push("the hex dump is of another device than the line above it names");
   const merged: PciFunction = {
@@ -142,6 +142,11 @@ function withDump(listed: PciFunction, config: Uint8Array, numbered: boolean): P
     capabilities: mergeCapabilities(listed.capabilities, decoded.capabilities, config.length),
   };
   return damage.length > 0 ? { ...merged, damage } : merged;
+}
+
+/** Status register bit 4: a capability list. `-x` stops before it, which is no damage. */
+function withoutList(header: Uint8Array): Uint8Array {
+  return header.map((byte, offset) => (offset === 0x06 ? byte & ~0x10 : byte));
 }
 
 function isId(id: number | undefined): id is number {

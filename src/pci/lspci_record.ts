@@ -35,8 +35,8 @@ export interface LspciRecord {
 const LONGEST_LINE = 4096;
 /** A wrapped line is one line in a few pieces, not in hundreds. */
 const MOST_PIECES = 16;
-/** Mail programs wrap at 72 to 80 columns; a line that ends before 60 of its own accord was not wrapped. */
-const WRAP_COLUMNS = { least: 60, most: 80 };
+/** Mail programs wrap at 60 to 100 columns, mostly at 72 to 80: a line far from that was not wrapped. */
+const WRAP_COLUMNS = { least: 60, most: 100 };
 
 const CAPABILITY = /^Capabilities: (?=\[|<)/;
 const SLOT = /^(?:Slot|Device):\s+(\S{7,16})$/;
@@ -71,7 +71,6 @@ export class LspciRecords {
 
   private blank(): void {
     this.gap = true;
-    this.item = undefined;
     if (this.record !== undefined && this.record.tags.length > 0) this.record = undefined;
   }
 
@@ -144,7 +143,9 @@ export class LspciRecords {
       if (!this.gap && isDumpRest(line.text)) record.dump.addRest(line.text);
       return;
     }
-    if (item.kind === "capability") item.parts.push(line.text);
+    // Behind a blank line only what is indented below the function can still be its own.
+    if (this.gap && (item.kind !== "capability" || line.indent <= record.indent)) this.item = undefined;
+    else if (item.kind === "capability") item.parts.push(line.text);
     else if (previous !== undefined && item.parts.length < MOST_PIECES && isWrapped(item, previous, line)) {
       item.parts.push(line.text);
     } else this.item = undefined;
@@ -160,11 +161,13 @@ function isWrapped(item: LspciItem, previous: TextLine, line: TextLine): boolean
   if (isKernelLine(item.parts[0] ?? "")) return /[,:]$/.test(previous.text);
   if (/,$/.test(previous.text) || /^(?:\[|\(rev |\(prog-if )/.test(line.text) || hasOpenBracket(previous.text))
     return true;
+  // Marks that only the end of a device or subsystem line has.
+  if (/\(rev [0-9a-f]{2}\)|\[[0-9a-f]{4}:[0-9a-f]{4}\]/i.test(line.text)) return true;
   // A mail program breaks a line because the next word would not have fitted.
   const word = /^\S*/.exec(line.text)?.[0].length ?? 0;
   const { least, most } = WRAP_COLUMNS;
   const complete = item.kind === "header" && /[)\]]$/.test(previous.text);
-  return !complete && previous.width <= most && previous.width + 1 + word > least && line.width < least;
+  return !complete && previous.width <= most && previous.width + 1 + word > least && line.width <= most;
 }
 
 function hasOpenBracket(text: string): boolean {
