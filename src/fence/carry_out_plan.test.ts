@@ -187,6 +187,33 @@ test("a GPU is not reset while a far end in another assignment is not proven cut
   assert.equal(vm.gpu(GPU0).readBar0(LINK_DISABLE), 0x001d0000, "it stays as cut as it was");
 });
 
+test("a GPU that says it is another chip is neither written to nor reset", async () => {
+  const { vm, result, stepsOf } = await fence(await fencedApart(), ["a=GPU0,GPU1", "b=GPU2"], (each) => {
+    each.gpu(GPU0).faults.stuckReads.set(NV_PMC_BOOT_0, 0x150000a1);
+  });
+  assert.ok(!stepsOf("GPU0").includes("sbr") && !stepsOf("GPU0").includes("npu reset"));
+  assert.match(result.gpus[0]?.reason ?? "", /reads 0x150000a1, a GV100 reads 0x140000a1/);
+  assert.equal(vm.gpu(GPU0).readBar0(LINK_DISABLE), 0x001d0000);
+});
+
+test("a GPU whose first cut failed is verified when its reset healed it", async () => {
+  const machine = await fencedApart();
+  const vm = new VirtualMachine(machine);
+  vm.gpu(GPU0).faults.stuckReads.set(LINK_DISABLE, 0xbadf1100);
+  const healing = (at: string): GpuPort => {
+    const port = vm.port(at);
+    const secondaryBusReset = async () => {
+      await port.secondaryBusReset();
+      vm.gpu(at).faults.stuckReads.clear();
+    };
+    return { ...port, secondaryBusReset };
+  };
+  const plan = planFor(machine, ["all=GPU0,GPU1,GPU2"]);
+  const steps = plan.steps.map((step) => ({ ...step, farEndsFirst: [] }));
+  const result = await carryOutPlan({ ...plan, steps }, healing);
+  assert.deepEqual([result.gpus[0]?.verified, result.gpus[0]?.before.cut], [true, null]);
+});
+
 test("a link that a reset did not open again is said to be missing", async () => {
   const machine = await fencedApart();
   const vm = new VirtualMachine(machine);

@@ -198,6 +198,21 @@ test("decoding that cannot be had or put back is an error of its own", () => {
   assert.throws(() => strategyOf("GV100").cut(sticky, [0]), { code: "EFENCE_DECODE", message: /put back/ });
 });
 
+test("a write that opens a link which was cut before is not accepted", () => {
+  const { gpu, port } = setUp("GV100");
+  gpu.writeBar0(LINK_DISABLE, 0x00010000);
+  let written = false;
+  const leaky: GpuPort = {
+    ...port,
+    writeBar0: (at, value) => {
+      written ||= at === LINK_DISABLE;
+      port.writeBar0(at, value);
+    },
+    readBar0: (at) => (written && at === LINK_DISABLE ? 0x00020000 : port.readBar0(at)),
+  };
+  assert.throws(() => strategyOf("GV100").cut(leaky, [1]), { code: "EFENCE_READBACK" });
+});
+
 test("a bit that is set outside the link bits by the write is not accepted", () => {
   const { port } = setUp("GV100");
   let written = false;
