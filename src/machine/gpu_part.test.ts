@@ -82,6 +82,7 @@ const NAMES: readonly [name: string, expected: string][] = [
   ["TU104GL [Tesla T4]", "unknown none 1"],
   ["GH100[H100 SXM5 80GB]", "unknown present 18"],
   ["AD102 [GeForce RTX 4090]", "unknown none -"],
+  ["GA103", "unknown unknown -"], // an H100, to pci.ids of its time
   ["Tesla V100-SXM2-16GB", "GV100 present 6"],
   ["Device abcd", "unknown unknown -"],
 ];

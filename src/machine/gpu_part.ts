@@ -135,7 +135,8 @@ const CHIP_NAMES: readonly (readonly [pattern: RegExp, chip: ChipName])[] = [
   [/\bGA102/, "GA102"],
   [/\b(?:GH100|H[12]00\b)/, "GH100"],
   [/\b(?:GB10[02]|B[12]00\b)/, "GB100"],
-  [/\b(?:G[FKM]\d{3}|GP10[2-8]|TU106|TU11[67]|GA10[3-7]|AD10[2-7]|GB20[2-7])/, "withoutNvlink"],
+  // Not GA103: the pci.ids of April to November 2022 had that name for GH100 boards.
+  [/\b(?:G[FKM]\d{3}|GP10[2-8]|TU106|TU11[67]|GA10[4-7]|AD10[2-7]|GB20[2-7])/, "withoutNvlink"],
   [/\bTesla [CKM]\d{1,4}/, "withoutNvlink"],
 ];
 

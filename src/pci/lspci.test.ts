@@ -300,6 +300,18 @@ test("names of other pciutils versions and plain numbers give the same capabilit
   assert.equal(fn.express?.type, "pcie-to-pci-bridge");
 });
 
+test("an IRQ is read in every form", () => {
+  const irqs: readonly [line: string, irq: number | undefined][] = [
+    ["Flags: bus master, fast devsel, latency 0, IRQ 457", 457],
+    ["Interrupt: pin A routed to IRQ 16", 16],
+    ["Interrupt: pin ? routed to IRQ 255", 255],
+    ["Interrupts: pin B disabled, MSI(X) routed to IRQ 193-200", 193],
+    ["Interrupts: pin A disabled", undefined],
+  ];
+  const header = "01:00.0 3D controller: NVIDIA Corporation X (rev a1)\n\t";
+  for (const [line, irq] of irqs) assert.equal(only(header + line).irq, irq, line);
+});
+
 test("regions beyond the sixth are a problem, not BARs", () => {
   const region = "\tMemory at 1000 (64-bit, prefetchable) [size=1M]\n";
   const { functions, problems } = parseLspci(

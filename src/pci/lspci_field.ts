@@ -38,7 +38,10 @@ const READERS: readonly FieldReader[] = [
   { start: /^Control: (?=I\/O[-+])/, read: (fields) => setVerbose(fields) },
   { start: /^Status: (?=Cap[-+])/ },
   { start: /^Latency: (?=\d)/ },
-  { start: /^Interrupt: (?=pin )/, read: (fields, rest) => setNumber(fields, "irq", /\bIRQ (\d{1,9})\b/.exec(rest)) },
+  {
+    start: /^Interrupts?: (?=pin |MSI)/,
+    read: (fields, rest) => setNumber(fields, "irq", /\bIRQ (\d{1,9})\b/.exec(rest)),
+  },
   { start: /^NUMA node: /, read: (fields, rest) => setNumber(fields, "numaNode", /^(\d{1,9})\b/.exec(rest)) },
   { start: /^IOMMU group: /, read: (fields, rest) => setNumber(fields, "iommuGroup", /^(\d{1,9})\b/.exec(rest)) },
   { start: /^Physical Slot: /, read: (fields, rest) => setOnce(fields, "physicalSlot", rest) },
