@@ -152,7 +152,14 @@ async function readLinux(options: SourceOptions): Promise<Machine> {
   const told = { ...machine, unknown: [...machine.unknown, ...unknown] };
   if (nvlink === undefined && topo === undefined) return told;
   const { applyNvlink } = await import("../machine/nvidia_smi.js");
-  return applyNvlink(told, { ...(nvlink !== undefined && { nvlink }), ...(topo !== undefined && { topo }) });
+  try {
+    return applyNvlink(told, { ...(nvlink !== undefined && { nvlink }), ...(topo !== undefined && { topo }) });
+  } catch (error) {
+    // What a driver prints is not the user's bad input: the links then stay unknown, and it is said why.
+    if (!(error instanceof Error && "code" in error)) throw error;
+    const what = `the output of nvidia-smi on this host could not be used: ${error.message}`;
+    return { ...told, unknown: [...told.unknown, { what, functions: [], action: "give it with --nvlink FILE" }] };
+  }
 }
 
 function isDirectory(path: string): boolean {
