@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
-import { EXIT_FAILURE, failureLine } from "./failure.js";
+import { EXIT_FAILURE, failureLine, UsageError } from "./failure.js";
 import { addAssignOption, addSourceOptions } from "./source.js";
 
 const VERSION = "0.1.0";
@@ -20,7 +20,7 @@ function buildProgram(): Command {
     const { runAudit } = await import("./command/audit.js");
     process.exitCode = await runAudit(options);
   });
-  addAssignOption(add("topo", "how GPUs are connected, as `nvidia-smi topo -m` shows it"))
+  add("topo", "how GPUs are connected, as `nvidia-smi topo -m` shows it")
     .option("--format <format>", "matrix, tree or json", "matrix")
     .action(async (options) => {
       const { runTopo } = await import("./command/topo.js");
@@ -67,6 +67,16 @@ function buildProgram(): Command {
       const { runFirmware } = await import("./command/firmware.js");
       process.exitCode = await runFirmware(options);
     });
+  // Commander's own help command answers an unknown name with the whole help on stderr.
+  program
+    .helpCommand(false)
+    .command("help [command]")
+    .description("display help for command")
+    .action((name?: string) => {
+      const command = name === undefined ? program : program.commands.find((each) => each.name() === name);
+      if (command === undefined) throw new UsageError(`unknown command '${name}' (see linkfence --help)`);
+      command.outputHelp();
+    });
   return program;
 }
 
@@ -86,11 +96,7 @@ function tame(command: Command): void {
 }
 
 async function main(): Promise<void> {
-  // A reader that has seen enough (`| head`) is no failure.
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
-    process.exit(process.exitCode ?? 0);
-  });
+  surviveBrokenOutput();
   const program = buildProgram();
   tame(program);
   try {
@@ -100,6 +106,23 @@ async function main(): Promise<void> {
     if (error instanceof CommanderError && error.exitCode === 0) return;
     fail(error);
   }
+}
+
+/**
+ * A reader that has seen enough (`| head`) is no failure, and no reason to leave a fence half done or a file unwritten.
+ * Any other error of standard output, a full disk say, is a failure once everything else is done.
+ */
+function surviveBrokenOutput(): void {
+  let reported = false;
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (reported || error.code === "EPIPE") return;
+    reported = true;
+    fail(error);
+    process.once("exit", () => {
+      process.exitCode = EXIT_FAILURE;
+    });
+  });
+  process.stderr.on("error", () => undefined);
 }
 
 function fail(error: unknown): void {

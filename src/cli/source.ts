@@ -29,11 +29,15 @@ const CAPTURE_LIMIT = 192 * MIB;
 export function addSourceOptions(command: Command): Command {
   return command
     .option("--live", "this host (reads only)")
-    .option("--machine <name>", "a built-in virtual machine: redbud, sequoia, minsky, c4140, dgx1v, hgx-a100-4")
-    .option("--device-tree <file>", "a device tree: .dtb, .dts (needs dtc), or a directory like /proc/device-tree")
-    .option("--capture <file>", "what `linkfence capture` wrote (- for standard input)")
-    .option("--lspci <file>", "text of lspci -v, -vv, -nn, -xxxx ... (- for standard input)")
-    .option("--sysfs <root>", "a copy of a host's /sys and /proc below this folder")
+    .option("--machine <name>", "a built-in virtual machine: redbud, sequoia, minsky, c4140, dgx1v, hgx-a100-4", once)
+    .option(
+      "--device-tree <file>",
+      "a device tree: .dtb, .dts (needs dtc), or a directory like /proc/device-tree",
+      once,
+    )
+    .option("--capture <file>", "what `linkfence capture` wrote (- for standard input)", once)
+    .option("--lspci <file>", "text of lspci -v, -vv, -nn, -xxxx ... (- for standard input)", once)
+    .option("--sysfs <root>", "a copy of a host's /sys and /proc below this folder", once)
     .option("--nvlink <file>", "output of nvidia-smi nvlink -p or -R, and topo -m; may be repeated", collect)
     .option("--isolate-nvlink [value]", "as if the kernel was booted with isolate_nvlink (powernv)")
     .option("--json", "print JSON");
@@ -168,6 +172,12 @@ function isDirectory(path: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** A second machine is an error, not a change of mind. */
+function once(value: string, previous?: string): string {
+  if (previous !== undefined) throw new UsageError(`name one machine, not ${previous} and ${value}`);
+  return value;
 }
 
 function collect(value: string, previous: string[] = []): string[] {

@@ -9,7 +9,7 @@ import { EXIT_FINDING, UsageError } from "../failure.js";
 import { heading } from "../heading.js";
 import { mask, paint, table, writeJson, writeLines } from "../output.js";
 import { isolateNvlinkOption, readSource, requireAssignments } from "../source.js";
-import { writeFileWhole } from "../write_file.js";
+import { checkOutPath, writeFileWhole } from "../write_file.js";
 import { type PlanCommandOptions, planJson, planLines } from "./plan.js";
 
 /** What `fence` takes besides a source. */
@@ -27,6 +27,7 @@ export async function runFence(options: FenceCommandOptions): Promise<number> {
   const machine = virtualModel(described);
   const plan = makePlan(machine, assignments, settings);
   refuseUnlessIsolated(plan);
+  if (options.out !== undefined) checkOutPath(options.out);
   if (options.json !== true) writeLines([heading(machine), ""]);
   const progress = options.json === true ? undefined : (event: FenceEvent) => writeLines([progressLine(event)]);
   const { result, after } = await fenceVirtual(machine, plan, progress);
