@@ -1,4 +1,4 @@
-import { styleText } from "node:util";
+import { stripVTControlCharacters, styleText } from "node:util";
 
 /** How a command writes: JSON when asked for, else text. */
 export interface OutputOptions {
@@ -31,24 +31,24 @@ export function paint(style: Style, text: string): string {
   return colours ? styleText(style, text) : text;
 }
 
-/** A table without borders, columns two spaces apart. */
-export async function table(head: readonly string[], rows: readonly (readonly string[])[]): Promise<string> {
-  const { default: Table } = await import("cli-table3");
-  const none = Object.fromEntries(
-    [
-      "top top-mid top-left top-right bottom bottom-mid bottom-left bottom-right",
-      "left left-mid mid mid-mid right right-mid",
-    ].flatMap((names) => names.split(" ").map((name) => [name, ""])),
-  );
-  const drawn = new Table({
-    head: head.map((title) => paint("bold", title)),
-    chars: { ...none, middle: "  " },
-    style: { "padding-left": 0, "padding-right": 0, head: [], border: [] },
-  });
-  drawn.push(...rows.map((row) => [...row]));
-  return drawn
-    .toString()
-    .split("\n")
-    .map((line) => line.trimEnd())
+/**
+ * A table without borders, columns two spaces apart. Cells are plain or painted ASCII; a table library took longer to
+ * load than a whole plan takes to make.
+ */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [head.map((title) => paint("bold", title)), ...rows];
+  const widths = head.map((_, column) => Math.max(...all.map((row) => width(row[column] ?? ""))));
+  return all
+    .map((row) =>
+      row
+        .map((cell, column) => cell + " ".repeat((widths[column] ?? 0) - width(cell) + 2))
+        .join("")
+        .trimEnd(),
+    )
     .join("\n");
+}
+
+/** Columns that a text takes on a terminal, colours not counted. */
+function width(text: string): number {
+  return stripVTControlCharacters(text).length;
 }

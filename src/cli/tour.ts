@@ -30,7 +30,7 @@ export async function runTour(): Promise<number> {
     "",
     `${cut.length} links cut at both ends: ${cut.join(" ")}`,
     "",
-    ...(await resultLines(result)),
+    ...resultLines(result),
     "",
     "Next:",
     "  npx linkfence audit --live                 what NVLink lets across on this host (reads only)",

@@ -36,7 +36,7 @@ export async function runFence(options: FenceCommandOptions): Promise<number> {
   else
     writeLines([
       "",
-      ...(await resultLines(result)),
+      ...resultLines(result),
       ...(options.out === undefined ? [] : [`written to ${options.out}`]),
     ]);
   return result.verified ? 0 : EXIT_FINDING;
@@ -61,7 +61,7 @@ export function progressLine({ gpu, step, detail }: FenceEvent): string {
 }
 
 /** The result as a table. */
-export async function resultLines(result: FenceResult): Promise<string[]> {
+export function resultLines(result: FenceResult): string[] {
   const rows = result.gpus.map((gpu) => [
     gpu.name,
     gpu.address,
@@ -73,7 +73,7 @@ export async function resultLines(result: FenceResult): Promise<string[]> {
   ]);
   const count = result.gpus.filter((gpu) => gpu.verified).length;
   return [
-    await table(["GPU", "address", "mask before", "after", "links up", "verified", ""], rows),
+    table(["GPU", "address", "mask before", "after", "links up", "verified", ""], rows),
     "",
     result.verified
       ? paint("green", `fenced: ${count} of ${result.gpus.length} GPUs read back as planned`)
@@ -93,7 +93,7 @@ function refuseUnlessIsolated(plan: Plan): void {
   throw new UsageError(`this plan cannot isolate, so nothing was touched: ${why}`);
 }
 
-async function dryRun(options: FenceCommandOptions, machine: Machine, plan: Plan): Promise<number> {
+function dryRun(options: FenceCommandOptions, machine: Machine, plan: Plan): number {
   refuseUnlessIsolated(plan);
   if (options.yes === true) {
     throw new UsageError("this version fences virtual hardware only; nothing on the live host was touched");
@@ -104,7 +104,7 @@ async function dryRun(options: FenceCommandOptions, machine: Machine, plan: Plan
     );
   }
   if (options.json === true) writeJson({ ...planJson(plan), dryRun: true });
-  else writeLines([heading(machine), "", ...(await planLines(plan)), "dry run: nothing was touched"]);
+  else writeLines([heading(machine), "", ...planLines(plan), "dry run: nothing was touched"]);
   return 0;
 }
 

@@ -18,7 +18,7 @@ export async function runPlan(options: PlanCommandOptions): Promise<number> {
     ...(await isolateNvlinkOption(options)),
   });
   if (options.json === true) writeJson(planJson(plan));
-  else writeLines([heading(machine), "", ...(await planLines(plan))]);
+  else writeLines([heading(machine), "", ...planLines(plan)]);
   return plan.isolated ? 0 : EXIT_FINDING;
 }
 
@@ -33,7 +33,7 @@ export function planJson(plan: Plan): Record<string, unknown> {
 }
 
 /** The plan for a person. */
-export async function planLines(plan: Plan): Promise<string[]> {
+export function planLines(plan: Plan): string[] {
   const rows = plan.gpus.map((gpu) => [
     gpu.name,
     gpu.address,
@@ -43,7 +43,7 @@ export async function planLines(plan: Plan): Promise<string[]> {
     mask(gpu.disableMask) ?? "-",
     gpu.untouched && gpu.cutLinks.length > 0 ? "not touched" : gpu.resetNeeded ? "reset first" : "",
   ]);
-  const lines = [await table(["GPU", "address", "owner", "keep", "cut", "disable mask", ""], rows), ""];
+  const lines = [table(["GPU", "address", "owner", "keep", "cut", "disable mask", ""], rows), ""];
   const oneEnd = plan.crossLinks.filter((link) => link.cutAt === "one" && link.far !== null).length;
   if (oneEnd > 0) lines.push(`${oneEnd} links are cut at one end only`);
   for (const { severity, message, action } of plan.problems) {

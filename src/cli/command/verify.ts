@@ -40,7 +40,7 @@ export async function runVerify(options: PlanCommandOptions): Promise<number> {
     writeLines([
       heading(machine),
       "",
-      await table(["GPU", "expected", "actual", "fence", ""], rows),
+      table(["GPU", "expected", "actual", "fence", ""], rows),
       ...plan.problems.map(({ severity, message, action }) => `${severity}: ${message} → ${action}`),
     ]);
   }
