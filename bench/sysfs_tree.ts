@@ -180,13 +180,14 @@ function configSpace(
     config.writeUInt32LE(Number(address & 0xffff_fff0n) + (wide ? 0xc : 0), 0x10 + 4 * index);
     if (wide) config.writeUInt32LE(Number(address >> 32n), 0x14 + 4 * index);
   });
-  if (buses === undefined) {
-    config.writeUInt16LE(subsystemVendor, 0x2c);
-    config.writeUInt16LE(subsystem, 0x2e);
-  } else {
+  if (buses !== undefined) {
     config.set(buses, 0x18);
+    config.set([0x0d, 0x60], 0x40); // a bridge has its subsystem ids in a capability
   }
-  config[0x34] = 0x60;
+  const ids = buses === undefined ? 0x2c : 0x44;
+  config.writeUInt16LE(subsystemVendor, ids);
+  config.writeUInt16LE(subsystem, ids + 2);
+  config[0x34] = buses === undefined ? 0x60 : 0x40;
   config.set([0x01, kind.express === undefined ? 0x00 : 0x68, 0x03, 0x00], 0x60); // power management
   if (kind.express === undefined) return config;
   config.set([0x05, 0x78, 0x80, 0x00], 0x68); // MSI

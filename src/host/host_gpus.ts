@@ -1,8 +1,8 @@
 import { identifyGpu } from "../machine/gpu_part.js";
 import type { Gpu, Link } from "../machine/machine.js";
-import type { PciAddress } from "../pci/address.js";
 import type { PciFunction } from "../pci/function.js";
 import { Failure, type HostRoot } from "./host_root.js";
+import type { PciListing } from "./pci_sysfs.js";
 import { readSlotLabels } from "./slots.js";
 
 /** A name that `--assign` takes for the GPUs of no assignment. */
@@ -12,8 +12,10 @@ const RESERVED = "host";
  * The GPUs among a host's functions, by slot label where each has one of its own. sysfs does not tell where NVLinks go:
  * a part that has them has all of them, far ends unknown.
  */
-export function readGpus(root: HostRoot, functions: readonly PciFunction[]): Gpu[] {
-  const gpus = functions.flatMap((fn) => gpuOf(fn) ?? []).filter(({ address }) => !isVirtualFunction(root, address));
+export function readGpus(root: HostRoot, { functions, folders }: PciListing): Gpu[] {
+  const gpus = functions
+    .flatMap((fn) => gpuOf(fn) ?? [])
+    .filter(({ address }) => !isVirtualFunction(root, folders.get(address)));
   if (gpus.length === 0) return gpus;
   const labels = readSlotLabels(root);
   const names = gpus.map(({ address }) => labels.get(address.slice(0, -2)));
@@ -26,9 +28,8 @@ export function readGpus(root: HostRoot, functions: readonly PciFunction[]): Gpu
 }
 
 /** SR-IOV virtual functions are parts of a GPU: their physical function has the links. */
-function isVirtualFunction(root: HostRoot, address: PciAddress): boolean {
-  const folder = root.resolve(`sys/bus/pci/devices/${address}`);
-  return !(folder instanceof Failure) && !(root.link(`${folder}/physfn`) instanceof Failure);
+function isVirtualFunction(root: HostRoot, folder: string | undefined): boolean {
+  return folder !== undefined && !(root.link(`${folder}/physfn`) instanceof Failure);
 }
 
 function gpuOf(fn: PciFunction): Gpu | undefined {

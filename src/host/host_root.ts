@@ -55,6 +55,7 @@ export class HostRoot {
   resolve(path: string): string | Failure {
     // The running kernel's sysfs leads nowhere but into itself.
     if (this.live && path.startsWith("sys/")) return posix.normalize(path);
+    if (this.isFolderIn(path)) return path;
     const done: string[] = [];
     const rest = path.split("/").reverse();
     let links = 0;
@@ -139,7 +140,17 @@ export class HostRoot {
     const entry = `${folder}/${name}`;
     const target = this.link(entry);
     if (target instanceof Failure) return target.errno === "EINVAL" ? this.resolve(entry) : target;
-    return this.resolve(target.startsWith("/") ? this.withoutPrefix(target) : `${folder}/${target}`);
+    return this.resolve(target.startsWith("/") ? this.withoutPrefix(target) : posix.join(folder, target));
+  }
+
+  /** Whether the path is a directory right in one that is known to be reached through no link. */
+  private isFolderIn(path: string): boolean {
+    const slash = path.lastIndexOf("/");
+    const name = path.slice(slash + 1);
+    if (name === "" || name === "." || name === ".." || !this.folders.has(path.slice(0, slash))) return false;
+    if (this.kindOf(path) !== "folder") return false;
+    this.folders.add(path);
+    return true;
   }
 
   private kindOf(place: string): "folder" | "link" | "other" | Failure {

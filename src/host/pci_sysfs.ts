@@ -1,11 +1,11 @@
 import type { Unknown } from "../machine/machine.js";
-import { compareAddresses, isAddress, type PciAddress, parseAddress } from "../pci/address.js";
+import { compareAddresses, type PciAddress } from "../pci/address.js";
 import { CONVENTIONAL_SIZE, EXTENDED_SIZE, HEADER_SIZE } from "../pci/config_space.js";
 import { decodeFunction } from "../pci/decode_function.js";
 import type { PciFunction } from "../pci/function.js";
 import { Failure, type HostRoot } from "./host_root.js";
 import { printable } from "./printable.js";
-import { mergeResources, parseResources } from "./resource_file.js";
+import { addResources, parseResources } from "./resource_file.js";
 import { type Trouble, Troubles } from "./troubles.js";
 
 const DEVICES = "sys/bus/pci/devices";
@@ -14,13 +14,22 @@ const RESOURCE_LIMIT = 512;
 const NUMBER_LIMIT = 32;
 const MAX_NUMA_NODE = 65535;
 
+/** What sysfs shows of PCI. */
+export interface PciListing {
+  /** In numeric order of the addresses. */
+  functions: PciFunction[];
+  /** The resolved folder of each function that has one. */
+  folders: ReadonlyMap<PciAddress, string>;
+  unknown: Unknown[];
+}
+
 /**
- * Reads every PCI function that sysfs shows, in numeric order of the addresses. Six file operations per function: the
- * link that tells its place among the bridges, `config`, `resource`, `numa_node`, `irq` and the link to its driver.
+ * Reads every PCI function that sysfs shows. Six file operations per function: the link that tells its place among the
+ * bridges, `config`, `resource`, `numa_node`, `irq` and the link to its driver.
  */
-export function readPciFunctions(root: HostRoot): { functions: PciFunction[]; unknown: Unknown[] } {
+export function readPciFunctions(root: HostRoot): PciListing {
   const names = root.list(DEVICES);
-  if (names instanceof Failure) return { functions: [], unknown: [noPci(names)] };
+  if (names instanceof Failure) return { functions: [], folders: new Map(), unknown: [noPci(names)] };
   const addresses = names.filter(isCanonical).sort(compareAddresses);
   const folders = locate(root, addresses);
   const troubles = new Troubles(addresses.length, root.live);
@@ -29,13 +38,15 @@ export function readPciFunctions(root: HostRoot): { functions: PciFunction[]; un
   const strange = names.length - addresses.length;
   if (strange > 0)
     unknown.push({ what: `${strange} entries of /${DEVICES} whose names are no addresses`, functions: [] });
-  return { functions, unknown };
+  return { functions, folders, unknown };
 }
 
 /** Whether a name is an address as the kernel spells it: another spelling would be a second name of the same function. */
 export function isCanonical(name: string): boolean {
-  return isAddress(name) && parseAddress(name) === name;
+  return CANONICAL.test(name);
 }
+
+const CANONICAL = /^(?:[0-9a-f]{4}|[1-9a-f][0-9a-f]{4,7}):[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
 
 function noPci({ errno }: Failure): Unknown {
   return errno === "ENOENT"
@@ -70,7 +81,7 @@ function readFunction(
   const fn = readConfig(root, address, folder, report);
   const parent = parentOf(address, folder, folders);
   if (parent !== undefined) fn.parent = parent;
-  addResources(root, folder, fn, report);
+  readResources(root, folder, fn, report);
   const numaNode = readNumber(root, `${folder}/numa_node`, 10, report);
   if (numaNode !== undefined && numaNode >= 0 && numaNode <= MAX_NUMA_NODE) fn.numaNode = numaNode;
   const irq = readNumber(root, `${folder}/irq`, 10, report);
@@ -118,7 +129,7 @@ function withIds(root: HostRoot, folder: string, fn: PciFunction): PciFunction {
   return Object.assign(fn, Object.fromEntries(Object.entries(ids).filter(([, value]) => value !== undefined)));
 }
 
-function addResources(root: HostRoot, folder: string, fn: PciFunction, report: (trouble: Trouble) => void): void {
+function readResources(root: HostRoot, folder: string, fn: PciFunction, report: (trouble: Trouble) => void): void {
   const bytes = root.read(`${folder}/resource`, RESOURCE_LIMIT);
   if (bytes instanceof Failure) {
     report("resource");
@@ -126,7 +137,7 @@ function addResources(root: HostRoot, folder: string, fn: PciFunction, report: (
   }
   const { resources, malformed } = parseResources(bytes.toString("latin1"));
   if (malformed.length > 0) report("resource");
-  if (resources.length > 0) fn.bars = mergeResources(fn.bars, resources);
+  addResources(fn.bars, resources);
 }
 
 /**

@@ -21,41 +21,46 @@ const IORESOURCE_UNSET = 0x20000000n;
 /** The first lines are BAR 0..5 and the expansion ROM; SR-IOV BARs and bridge windows follow. */
 const LINES: readonly Bar["index"][] = [0, 1, 2, 3, 4, 5, "rom"];
 const EMPTY = "0x0000000000000000 0x0000000000000000 0x0000000000000000";
-const RANGE = /^0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16})$/i;
+const RANGE = /^0x[0-9a-f]{1,16} 0x[0-9a-f]{1,16} 0x[0-9a-f]{1,16}$/i;
 
 /** Reads the text of a function's `resource` file: what it says of the BARs, and the numbers of lines that are no range. */
 export function parseResources(text: string): { resources: Resource[]; malformed: number[] } {
   const resources: Resource[] = [];
   const malformed: number[] = [];
-  const lines = text.split("\n", LINES.length);
-  lines.forEach((line, i) => {
-    const index = LINES[i];
-    if (index === undefined || line === EMPTY || line === "") return;
-    const [, start, end, flags] = RANGE.exec(line) ?? [];
-    if (start === undefined || end === undefined || flags === undefined) {
-      malformed.push(i + 1);
-      return;
+  let number = 0;
+  for (const line of text.split("\n", LINES.length)) {
+    const index = LINES[number++];
+    if (index === undefined || line === EMPTY || line === "") continue;
+    if (!RANGE.test(line)) {
+      malformed.push(number);
+      continue;
     }
-    const range = { start: BigInt(`0x${start}`), end: BigInt(`0x${end}`), flags: BigInt(`0x${flags}`) };
-    if (range.flags === 0n || range.end <= range.start) return;
-    resources.push({ index, start: range.start, size: range.end - range.start + 1n, flags: range.flags });
-  });
+    const [start = 0n, end = 0n, flags = 0n] = line.split(" ").map(BigInt);
+    if (flags !== 0n && end > start) resources.push({ index, start, size: end - start + 1n, flags });
+  }
   return { resources, malformed };
 }
 
 /**
- * The BARs of config space with the sizes of the kernel's resources, and those that only the kernel knows: registers
- * that read 0 now (after a reset nobody restored), and virtual functions, whose registers always do.
+ * Adds to the BARs of config space the sizes of the kernel's resources, and those BARs that only the kernel knows:
+ * registers that read 0 now (after a reset nobody restored), and virtual functions, whose registers always do.
  */
-export function mergeResources(bars: readonly Bar[], resources: readonly Resource[]): Bar[] {
-  const merged = new Map(bars.map((bar) => [bar.index, bar]));
+export function addResources(bars: Bar[], resources: readonly Resource[]): void {
+  let added = false;
   for (const resource of resources) {
-    const own = merged.get(resource.index);
-    if (own === undefined) merged.set(resource.index, fromResource(resource));
-    else merged.set(resource.index, { ...own, size: resource.size, address: own.address || assigned(resource) });
+    const own = bars.find((bar) => bar.index === resource.index);
+    if (own === undefined) bars.push(fromResource(resource));
+    else {
+      own.size = resource.size;
+      own.address ||= assigned(resource);
+    }
+    added ||= own === undefined;
   }
-  const order = (bar: Bar) => (bar.index === "rom" ? LINES.length : bar.index);
-  return [...merged.values()].sort((a, b) => order(a) - order(b));
+  if (added) bars.sort((a, b) => place(a) - place(b));
+}
+
+function place(bar: Bar): number {
+  return bar.index === "rom" ? LINES.length : bar.index;
 }
 
 function fromResource(resource: Resource): Bar {

@@ -18,10 +18,13 @@ export function readHost(directory: string): Machine {
   const noSys = root.list("sys") instanceof Failure;
   if (noSys && !root.live) {
     const where = printable(directory);
-    throw new HostError("EHOST", `${where} is no root of a Linux host: there is no readable directory sys in it`);
+    throw new HostError(
+      "EHOST",
+      `${where} is no root of a Linux host: it holds no readable directory sys (give the folder above sys)`,
+    );
   }
-  const { functions, unknown } = readPciFunctions(root);
-  const groups = readIommuGroups(root, functions);
+  const pci = readPciFunctions(root);
+  const groups = readIommuGroups(root, pci.folders);
   const kernel = readKernel(root);
   const tree = deviceTreeFolder(root);
   const platform = platformOf(root, tree);
@@ -31,12 +34,12 @@ export function readHost(directory: string): Machine {
     platform,
     source: root.live ? "live host" : `sysfs ${printable(directory)}`,
     ...(kernel.kernel === undefined ? {} : { kernel: kernel.kernel }),
-    functions,
+    functions: pci.functions,
     ...(groups.groups === undefined ? {} : { groups: groups.groups }),
-    gpus: readGpus(root, functions),
+    gpus: readGpus(root, pci),
     bridges: [],
     memory: [],
-    unknown: [...unknown, ...groups.unknown, ...kernel.unknown],
+    unknown: [...pci.unknown, ...groups.unknown, ...kernel.unknown],
   };
   return tree !== undefined && platform === "powernv" ? addDeviceTree(machine, root, tree) : machine;
 }
