@@ -50,7 +50,7 @@ interface Ownership {
  */
 export function audit(machine: Machine, assignments: readonly Assignment[], options: IsolationOptions = {}): Audit {
   const graph = new LinkGraph(machine);
-  const state = isolation(machine, options);
+  const state = isolation(machine, options, graph);
   const ownership =
     assignments.length > 0
       ? { ownerOf: ownersOf(machine, assignments), byAssignment: true }

@@ -37,9 +37,15 @@ export interface IsolationOptions {
   isolateNvlink?: boolean;
 }
 
-/** Isolation now and possible, with a reason and an action for every pair that is joined directly. */
-export function isolation(machine: Machine, options: IsolationOptions = {}): Isolation {
-  const graph = new LinkGraph(machine);
+/**
+ * Isolation now and possible, with a reason and an action for every pair that is joined directly.
+ * @param graph the machine's links, where the caller has sorted them already
+ */
+export function isolation(
+  machine: Machine,
+  options: IsolationOptions = {},
+  graph: LinkGraph = new LinkGraph(machine),
+): Isolation {
   const pcie = machine.platform === "powernv" ? powernvIsolation(machine, options) : acsIsolation(machine);
   const links = linkJoins(graph);
   return {

@@ -31,7 +31,9 @@ export class LinkGraph {
   readonly toBridges: LinkEnd[] = [];
   /** Links whose far end is not known, or names a GPU that the machine does not have. */
   readonly toUnknown: LinkEnd[] = [];
-  readonly #pairIndex = new Map<string, GpuPair>();
+  /** Both ways: under each GPU of a pair, by the other. */
+  readonly #pairsOf = new Map<PciAddress, Map<PciAddress, GpuPair>>();
+  /** Links between GPUs that are cut at one end at least. */
   readonly #cut = new Map<Link, CutAt>();
 
   constructor(machine: Machine) {
@@ -49,12 +51,14 @@ export class LinkGraph {
    * its number was read rather than assumed, or every far link to this GPU is cut.
    */
   cutAt({ gpu, link }: LinkEnd): CutAt {
-    return this.#cut.get(link) ?? (isCutHere(gpu.part, link) ? "one" : "none");
+    const judged = this.#cut.get(link);
+    if (judged !== undefined) return judged;
+    return link.evidence !== undefined && isCutHere(gpu.part, link) ? "one" : "none";
   }
 
   /** The links between two GPUs, or undefined where there are none. */
   pair(a: PciAddress, b: PciAddress): GpuPair | undefined {
-    return this.#pairIndex.get(`${a} ${b}`) ?? this.#pairIndex.get(`${b} ${a}`);
+    return this.#pairsOf.get(a)?.get(b);
   }
 
   #sort(end: LinkEnd, order: Map<PciAddress, number>, bridges: Set<PciAddress>): void {
@@ -84,32 +88,39 @@ export class LinkGraph {
   }
 
   #pairOf(gpu: Gpu, other: Gpu, order: Map<PciAddress, number>, end: LinkEnd): void {
-    const first = (order.get(gpu.address) ?? 0) < (order.get(other.address) ?? 0);
-    const [a, b] = first ? [gpu, other] : [other, gpu];
-    const key = `${a.address} ${b.address}`;
-    let pair = this.#pairIndex.get(key);
+    let pair = this.#pairsOf.get(gpu.address)?.get(other.address);
     if (pair === undefined) {
+      const first = (order.get(gpu.address) ?? 0) < (order.get(other.address) ?? 0);
+      const [a, b] = first ? [gpu, other] : [other, gpu];
       pair = { a, b, atA: [], atB: [] };
-      this.#pairIndex.set(key, pair);
+      this.#index(a, b, pair);
+      this.#index(b, a, pair);
       this.pairs.push(pair);
     }
-    (first ? pair.atA : pair.atB).push(end);
+    (pair.a === gpu ? pair.atA : pair.atB).push(end);
+  }
+
+  #index(from: Gpu, to: Gpu, pair: GpuPair): void {
+    const own = this.#pairsOf.get(from.address);
+    if (own === undefined) this.#pairsOf.set(from.address, new Map([[to.address, pair]]));
+    else own.set(to.address, pair);
   }
 
   #judgePair({ a, b, atA, atB }: GpuPair): void {
-    for (const [ends, far, farPart] of [
-      [atA, atB, b.part],
-      [atB, atA, a.part],
-    ] as const) {
-      const farCut = far.map((end) => isCutHere(farPart, end.link));
-      const allFarCut = far.length > 0 && far.length >= ends.length && farCut.every((cut) => cut);
-      for (const { gpu, link } of ends) {
-        const here = isCutHere(gpu.part, link);
-        const meets = far.findIndex((end) => link.far.kind === "gpu" && end.link.number === link.far.link);
-        const there = allFarCut || (link.assumed !== true && meets >= 0 && farCut[meets] === true);
-        this.#cut.set(link, here && there ? "both" : here || there ? "one" : "none");
-      }
-    }
+    const [cutA, cutB] = [atA.map((end) => isCutHere(a.part, end.link)), atB.map((end) => isCutHere(b.part, end.link))];
+    if (!cutA.includes(true) && !cutB.includes(true)) return;
+    this.#judgeEnds(atA, cutA, atB, cutB);
+    this.#judgeEnds(atB, cutB, atA, cutA);
+  }
+
+  #judgeEnds(near: LinkEnd[], cutNear: boolean[], far: LinkEnd[], cutFar: boolean[]): void {
+    const allFarCut = far.length > 0 && far.length >= near.length && !cutFar.includes(false);
+    near.forEach(({ link }, index) => {
+      const meets = far.findIndex((end) => link.far.kind === "gpu" && end.link.number === link.far.link);
+      const there = allFarCut || (link.assumed !== true && meets >= 0 && cutFar[meets] === true);
+      const here = cutNear[index] === true;
+      if (here || there) this.#cut.set(link, here && there ? "both" : "one");
+    });
   }
 }
 
