@@ -150,7 +150,9 @@ async function readMachine(options: SourceOptions): Promise<Machine> {
 async function readLinux(options: SourceOptions): Promise<Machine> {
   const { readHost } = await import("../host/sysfs_machine.js");
   const machine = readHost(options.live === true ? "/" : (options.sysfs ?? "/"));
-  if (options.live !== true || options.nvlink !== undefined) return machine;
+  // nvidia-smi would load the driver if nothing had; a GPU that it does not drive it cannot tell about.
+  const driven = machine.functions.some((fn) => fn.driver === "nvidia");
+  if (options.live !== true || options.nvlink !== undefined || !driven) return machine;
   const { runNvidiaSmi } = await import("../host/nvidia_smi.js");
   const { nvlink, topo, unknown } = runNvidiaSmi();
   const told = { ...machine, unknown: [...machine.unknown, ...unknown] };

@@ -33,12 +33,7 @@ export async function runFence(options: FenceCommandOptions): Promise<number> {
   const { result, after } = await fenceVirtual(machine, plan, progress);
   if (options.out !== undefined) await writeOut(options.out, after, assignments);
   if (options.json === true) writeJson(fenceJson(plan, result));
-  else
-    writeLines([
-      "",
-      ...resultLines(result),
-      ...(options.out === undefined ? [] : [`written to ${options.out}`]),
-    ]);
+  else writeLines(["", ...resultLines(result), ...(options.out === undefined ? [] : [`written to ${options.out}`])]);
   return result.verified ? 0 : EXIT_FINDING;
 }
 
