@@ -1,8 +1,7 @@
 import type { Assignment, Machine, Unknown } from "../machine/machine.js";
 import type { PciAddress } from "../pci/address.js";
 import { acsOverrides } from "./acs_overrides.js";
-import { HOST, ownersOf } from "./assignment.js";
-import { DisjointSets } from "./disjoint_sets.js";
+import { ownersOf } from "./assignment.js";
 import {
   byGpu,
   effectiveGroups,
@@ -13,6 +12,7 @@ import {
   uncut,
 } from "./isolation.js";
 import { canCut, type LinkEnd, LinkGraph, linkNumbers } from "./links.js";
+import { pcieCrossings } from "./pcie_crossings.js";
 
 /** A link as a finding names it. */
 export interface FindingLink {
@@ -159,30 +159,15 @@ function unknownFindings(machine: Machine, graph: LinkGraph): Finding[] {
   });
 }
 
-/** Owners that PCIe itself does not keep apart. Ports belong to nobody. */
 function pcieFindings(machine: Machine, state: Isolation, { ownerOf }: Ownership): Finding[] {
-  const joins = state.pairs.filter((pair) => pair.via === "pcie");
-  const sets = new DisjointSets<string>();
-  for (const { a, b } of joins) sets.join(a, b);
-  const ports = new Set(machine.functions.filter((fn) => fn.headerType === 1).map((fn) => fn.address));
-  const reasons = new Map<string, { reason: string; action: string | null }>();
-  for (const join of joins) for (const end of [join.a, join.b]) if (!reasons.has(end)) reasons.set(end, join);
-  return sets.sets().flatMap((set): Finding[] => {
-    const members = set.filter((address) => !ports.has(address));
-    const owners = new Set(members.map(ownerOf));
-    if (owners.size < 2) return [];
-    const assigned = members.filter((address) => ownerOf(address) !== HOST);
-    const why = reasons.get(assigned[0] ?? members[0] ?? "");
-    return [
-      {
-        kind: "pcie",
-        functions: members,
-        links: [],
-        reason: `PCIe does not separate ${[...owners].join(", ")} (${members.slice(0, 8).join(" ")}${members.length > 8 ? " ..." : ""}): ${why?.reason ?? "one IOMMU group"}`,
-        action: why?.action ?? "give all of them to one owner, or move a card to another slot",
-      },
-    ];
-  });
+  const pcie = state.pairs.filter((pair) => pair.via === "pcie");
+  return pcieCrossings(machine, pcie, ownerOf).map(({ owners, members, reason, action }) => ({
+    kind: "pcie",
+    functions: members,
+    links: [],
+    reason: `PCIe does not separate ${owners.join(" and ")} (${members.slice(0, 8).join(" ")}${members.length > 8 ? " ..." : ""}): ${reason}`,
+    action,
+  }));
 }
 
 function overrideFindings(machine: Machine): Finding[] {

@@ -52,6 +52,16 @@ test("a group of the kernel is split in what is possible only where our rules ex
   assert.equal(isolation(unexplained).possible.length, 1);
 });
 
+test("where a newer kernel has no NPU support, its groups stand and the difference is noted", () => {
+  const sequoia = builtinMachine("sequoia");
+  const groups = sequoia.gpus.map((one, id) => ({ id, members: [one.address] }));
+  const machine = { ...sequoia, virtual: false, kernel: { release: "6.1.0" }, groups };
+  const { kernel, computed, notes } = isolation(machine);
+  assert.equal(kernel.length, 6);
+  assert.ok(computed.some((set) => set.length === 9));
+  assert.match(notes.join("\n"), /no NPU support any more \(removed in 5\.13\)/);
+});
+
 test("a refused isolate_nvlink on the command line is noted", () => {
   const machine = { ...builtinMachine("redbud"), kernel: { commandLine: "isolate_nvlink=perhaps" } };
   assert.match(isolation(machine).notes.join("\n"), /isolate_nvlink=perhaps .* ignores it/);

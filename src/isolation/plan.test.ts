@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { gpu, machineOf, to, withMask } from "../../test/made_up_machine.js";
+import { gpu, machineOf, made, port, portWithoutAcs, to, withMask } from "../../test/made_up_machine.js";
 import { BUILTIN_MACHINES, builtinMachine } from "../machine/builtin.js";
 import type { Gpu, Machine } from "../machine/machine.js";
 import { parseAssignments } from "./assignment.js";
@@ -167,6 +167,21 @@ test("a link number that the part does not have is an error", () => {
   const many = Array.from({ length: 7 }, (_, link) => to(B, link));
   const result = plan(machineOf([gpu(A, "a", many), gpu(B, "b", [to(A, 0)])]), ["x=a"]);
   assert.ok(result.problems.some(({ kind }) => kind === "link-out-of-range"));
+});
+
+test("two assignments that PCIe does not separate are an error, one and the host a warning", () => {
+  const functions = [
+    portWithoutAcs("0000:00:01.0", "root-port", 1),
+    port("0000:01:00.0", "upstream-port", 2),
+    ...[3, 4, 5].flatMap((bus) => [port(`0000:02:0${bus}.0`, "downstream-port", bus), made(`0000:0${bus}:00.0`)]),
+  ];
+  const gpus = [3, 4].map((bus) => ({ ...gpu(`0000:0${bus}:00.0`, `g${bus}`, []), nvlink: "none" as const }));
+  const machine = machineOf(gpus, { functions });
+  const severities = (assign: string[]) =>
+    plan(machine, assign).problems.map(({ kind, severity }) => `${kind} ${severity}`);
+  assert.deepEqual(severities(["x=g3", "y=g4"]), ["pcie-not-separated error"]);
+  assert.deepEqual(severities(["x=g3,g4"]), ["pcie-not-separated warning"]);
+  assert.deepEqual(severities(["x=g3,g4,05:00.0"]), []);
 });
 
 test("holes are the BARs of what an assignment's functions reach past the IOMMU, merged and sorted", () => {

@@ -82,9 +82,9 @@ export function makePlan(machine: Machine, assignments: readonly Assignment[], o
   });
   const planOf = new Map(gpus.map((gpu) => [gpu.address, gpu]));
   const crossLinks = crossLinksOf(machine, graph, planOf);
-  const problems = planProblems({ machine, assignments, graph, ownerOf, planOf, crossLinks, drivers });
   const state = isolation(machine, options, graph);
   const pcie = state.pairs.filter((pair) => pair.via === "pcie");
+  const problems = planProblems({ machine, assignments, graph, ownerOf, planOf, crossLinks, drivers, pcie });
   return {
     machine: machine.name,
     virtual: machine.virtual,

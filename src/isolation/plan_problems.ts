@@ -2,7 +2,9 @@ import type { Assignment, Gpu, Machine } from "../machine/machine.js";
 import { partFacts } from "../machine/part.js";
 import type { PciAddress } from "../pci/address.js";
 import { HOST } from "./assignment.js";
+import type { JoinedPair } from "./isolation.js";
 import type { LinkGraph } from "./links.js";
+import { pcieCrossings } from "./pcie_crossings.js";
 import type { CrossLink, GpuPlan } from "./plan.js";
 
 /** Why a plan cannot isolate (`error`), or what weakens it (`warning`). */
@@ -14,7 +16,8 @@ export interface PlanProblem {
     | "host-gpu-bound"
     | "link-cannot-be-cut"
     | "link-out-of-range"
-    | "far-end-cannot-be-cut-first";
+    | "far-end-cannot-be-cut-first"
+    | "pcie-not-separated";
   severity: "error" | "warning";
   /** Names of the GPUs it is about. */
   gpus: string[];
@@ -32,6 +35,8 @@ export interface PlanState {
   planOf: Map<PciAddress, GpuPlan>;
   crossLinks: readonly CrossLink[];
   drivers: Map<PciAddress, string | undefined>;
+  /** What PCIe does not keep apart. */
+  pcie: readonly JoinedPair[];
 }
 
 /** Everything that keeps a plan from isolating, or weakens it. */
@@ -43,6 +48,7 @@ export function planProblems(state: PlanState): PlanProblem[] {
     ...boundHostGpus(state),
     ...uncuttable(state),
     ...unsafeResets(state),
+    ...sharedPcie(state),
   ];
 }
 
@@ -182,5 +188,21 @@ function unsafeResets({ planOf, graph }: PlanState): PlanProblem[] {
         action: "unbind those GPUs or give --include-host, so that their ends are cut first",
       },
     ];
+  });
+}
+
+/** Cutting links does not help two owners that reach each other over PCIe. */
+function sharedPcie({ machine, pcie, ownerOf, graph }: PlanState): PlanProblem[] {
+  // A bridge that went astray has a problem of its own.
+  const gpuOf = new Map(machine.bridges.map((bridge) => [bridge.address, bridge.gpu]));
+  return pcieCrossings(machine, pcie, (address) => ownerOf(gpuOf.get(address) ?? address)).map(({ owners, members, reason, action }) => {
+    const assignments = owners.filter((owner) => owner !== HOST);
+    return {
+      kind: "pcie-not-separated",
+      severity: assignments.length > 1 ? "error" : "warning",
+      gpus: members.flatMap((address) => graph.gpus.get(address)?.name ?? []),
+      message: `PCIe does not separate ${owners.join(" and ")}: ${reason}`,
+      action,
+    };
   });
 }

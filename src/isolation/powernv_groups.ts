@@ -13,9 +13,11 @@ export function kernelHasNpu(machine: Machine): boolean {
  * IOMMU groups as powernv forms them (Linux 5.1 to 5.12, arch/powerpc/platforms/powernv/npu-dma.c and pci-ioda.c):
  * one partitionable endpoint per bus, ports in none; a GPU with NPU bridges brings them along, its own PE first. On
  * POWER9 all GPUs of an NPU share a compound group unless `isolateNvlink`; on POWER8 every GPU has a group of its own.
+ * Beside groups that the kernel did form, ours are by those rules whatever its release; where there are none to stand,
+ * a later kernel's GPUs are alone.
  */
 export function powernvGroups(machine: Machine, isolateNvlink: boolean): PciAddress[][] {
-  const npu = kernelHasNpu(machine);
+  const npu = machine.groups !== undefined || kernelHasNpu(machine);
   const bridges = new Map(machine.bridges.map((bridge) => [bridge.address, bridge]));
   const groups = new Map<string, PciAddress[]>();
   const grouped = new Set<PciAddress>();

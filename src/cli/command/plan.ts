@@ -24,11 +24,14 @@ export async function runPlan(options: PlanCommandOptions): Promise<number> {
 
 /** The plan as other programs read it: masks as `0x%08x`. */
 export function planJson(plan: Plan): Record<string, unknown> {
-  const { virtual, gpus, ...rest } = plan;
+  const { machine, virtual, isolated, gpus, problems, ...rest } = plan;
   return {
-    ...rest,
+    machine,
     ...(virtual && { virtual }),
+    isolated,
     gpus: gpus.map((gpu) => ({ ...gpu, disableMask: mask(gpu.disableMask) })),
+    problems,
+    ...rest,
   };
 }
 
