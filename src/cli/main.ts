@@ -129,7 +129,7 @@ function fail(error: unknown): void {
   const line = failureLine(error).replace(/^error: /, "");
   const hint = error instanceof CommanderError ? " (see linkfence --help)" : "";
   process.stderr.write(`linkfence: ${line}${hint}\n`);
-  if (process.env["LINKFENCE_DEBUG"]) console.error(error);
+  if (process.env.LINKFENCE_DEBUG) console.error(error);
   process.exitCode = EXIT_FAILURE;
 }
 

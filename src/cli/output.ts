@@ -27,7 +27,7 @@ type Style = "bold" | "dim" | "red" | "green" | "yellow";
 
 /** Colours a text when standard output is a terminal and NO_COLOR is not set (https://no-color.org). */
 export function paint(style: Style, text: string): string {
-  const colours = process.stdout.isTTY === true && !process.env["NO_COLOR"];
+  const colours = process.stdout.isTTY === true && !process.env.NO_COLOR;
   return colours ? styleText(style, text) : text;
 }
 

@@ -195,14 +195,16 @@ function unsafeResets({ planOf, graph }: PlanState): PlanProblem[] {
 function sharedPcie({ machine, pcie, ownerOf, graph }: PlanState): PlanProblem[] {
   // A bridge that went astray has a problem of its own.
   const gpuOf = new Map(machine.bridges.map((bridge) => [bridge.address, bridge.gpu]));
-  return pcieCrossings(machine, pcie, (address) => ownerOf(gpuOf.get(address) ?? address)).map(({ owners, members, reason, action }) => {
-    const assignments = owners.filter((owner) => owner !== HOST);
-    return {
-      kind: "pcie-not-separated",
-      severity: assignments.length > 1 ? "error" : "warning",
-      gpus: members.flatMap((address) => graph.gpus.get(address)?.name ?? []),
-      message: `PCIe does not separate ${owners.join(" and ")}: ${reason}`,
-      action,
-    };
-  });
+  return pcieCrossings(machine, pcie, (address) => ownerOf(gpuOf.get(address) ?? address)).map(
+    ({ owners, members, reason, action }) => {
+      const assignments = owners.filter((owner) => owner !== HOST);
+      return {
+        kind: "pcie-not-separated",
+        severity: assignments.length > 1 ? "error" : "warning",
+        gpus: members.flatMap((address) => graph.gpus.get(address)?.name ?? []),
+        message: `PCIe does not separate ${owners.join(" and ")}: ${reason}`,
+        action,
+      };
+    },
+  );
 }
