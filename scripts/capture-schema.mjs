@@ -153,11 +153,14 @@ function describe(schema, path, unused) {
   for (const [name, property] of Object.entries(schema.properties ?? {})) {
     const at = path === "" ? name : `${path}.${name}`;
     if (DESCRIPTIONS[at] === undefined) throw new Error(`the field ${at} of a capture has no description`);
-    schema.properties[name] = { description: DESCRIPTIONS[at], ...property };
+    const described = { description: DESCRIPTIONS[at], ...property };
+    schema.properties[name] = described;
     unused.delete(at);
-    describe(property, at, unused);
+    describe(described, at, unused);
   }
   if (typeof schema.items === "object") describe(schema.items, `${path}[]`, unused);
+  // The converter leaves the length of a tuple open.
+  if (schema.prefixItems) schema.minItems = schema.maxItems = schema.prefixItems.length;
   for (const branch of schema.anyOf ?? schema.oneOf ?? []) describe(branch, path, unused);
 }
 
