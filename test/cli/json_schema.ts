@@ -16,8 +16,8 @@ export const SCHEMAS: ReadonlyMap<string, Record<string, unknown>> = new Map(
 const ajv = new Ajv2020({
   allErrors: true,
   strict: true,
+  // A branch of a schema may require what the schema around it defines.
   strictRequired: false,
-  strictTypes: false,
   schemas: [...SCHEMAS.values()],
 });
 
