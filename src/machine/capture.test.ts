@@ -13,6 +13,13 @@ function damaged(change: (file: any) => void): string {
   return JSON.stringify(file);
 }
 
+/** The function of the file's n-th GPU. */
+// biome-ignore lint/suspicious/noExplicitAny: a test that damages JSON by hand
+function functionOf(file: any, gpu: number): object {
+  const { address } = file.machine.gpus[gpu];
+  return file.machine.functions.find((fn: { address: string }) => fn.address === address);
+}
+
 test("every built-in machine comes back as it was written", () => {
   for (const { name } of BUILTIN_MACHINES) {
     const machine = builtinMachine(name);
@@ -57,6 +64,25 @@ test("a damaged field is named", () => {
     [(file) => Object.assign(file.machine.functions[0].bars[0] ?? file.machine.memory[0], { size: "big" }), /size/],
     [(file) => Object.assign(file.machine, { assignments: [{ name: "host", members: [] }] }), /"host"/],
     [(file) => Object.assign(file.machine, { assignments: [{ name: "a", members: ["0009:00:00.0"] }] }), /none of/],
+    [
+      (file) =>
+        Object.assign(file.machine, { assignments: [{ name: "a", members: ["0004:04:00.0", "0004:04:00.0"] }] }),
+      /assignment a: 0004:04:00\.0 is there twice/,
+    ],
+    [(file) => Object.assign(file.machine.gpus[0], { part: "GA100" }), /GPU0 is called a GA100, and device 10de:1db1/],
+    [
+      (file) => Object.assign(functionOf(file, 0), { deviceId: 0x20b0 }),
+      /GPU0 is called a GV100, and device 10de:20b0/,
+    ],
+    [
+      (file) => Object.assign(functionOf(file, 0), { deviceId: 0x1e30 }),
+      /GPU0 is called a GV100, and device 10de:1e30/,
+    ],
+    [
+      (file) => Object.assign(functionOf(file, 0), { vendorId: 0x1002 }),
+      /GPU0 is called a GV100, and device 1002:1db1/,
+    ],
+    [(file) => Object.assign(file.machine.gpus[0], { nvlink: "none" }), /GPU0 is said to have no NVLinks/],
   ];
   for (const [change, expected] of cases) {
     assert.throws(() => readCapture(damaged(change)), { code: "ECAPTURE", message: expected }, String(expected));
@@ -79,4 +105,14 @@ test("a file cannot claim a cut link: the state follows the registers", () => {
   assert.equal(states(registers("0x40000")), "cut");
   assert.equal(states(registers("0x80000")), "unknown");
   for (const value of ["0xbadf1204", "0xbad0ffff", "0xffffffff"]) assert.equal(states(registers(value)), "unknown");
+});
+
+test("links of a part that the file leaves out come back with unknown far ends, a device of no table keeps its part", () => {
+  const [gpu] = readCapture(damaged((file) => file.machine.gpus[0].links.splice(1, 3))).gpus;
+  assert.deepEqual(
+    gpu?.links.map(({ number, far }) => `${number} ${far.kind}`),
+    ["0 gpu", "4 gpu", "5 bridge", "1 unknown", "2 unknown", "3 unknown"],
+  );
+  const stranger = damaged((file) => Object.assign(functionOf(file, 0), { deviceId: 0x9999 }));
+  assert.equal(readCapture(stranger).gpus[0]?.part, "GV100");
 });

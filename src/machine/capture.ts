@@ -1,8 +1,13 @@
 import { getDotPath, safeParse } from "valibot";
 import { captureSchema } from "./capture_schema.js";
 import { MachineError } from "./error.js";
+import { identifyGpu } from "./gpu_part.js";
 import { linkState } from "./link_state.js";
-import { MACHINE_VERSION, type Machine } from "./machine.js";
+import { type Gpu, type Link, MACHINE_VERSION, type Machine } from "./machine.js";
+import { partFacts } from "./part.js";
+
+/** Class code of a display controller. */
+const DISPLAY_CONTROLLER = 0x030000;
 
 /**
  * The text of a capture file: the machine with 64-bit numbers and registers as hexadecimal strings.
@@ -14,8 +19,9 @@ export function writeCapture(machine: Machine, capturedAt: string): string {
 }
 
 /**
- * Reads a capture file and checks all of it: types, ranges, and that names and addresses are unique. Link states are
- * taken from the evidence, so that a file cannot claim a cut link without registers that show it.
+ * Reads a capture file and checks all of it: types, ranges, that names and addresses are unique, and that no GPU is called
+ * another part than its function is. Link states are taken from the evidence, so that a file cannot claim a cut link
+ * without registers that show it; links of a part that the file leaves out are there with unknown far ends.
  * @throws MachineError (`ECAPTURE`) that names the field; (`ECAPTURE_VERSION`) for another version of the format.
  */
 export function readCapture(text: string): Machine {
@@ -37,13 +43,19 @@ export function readCapture(text: string): Machine {
   }
   const machine: Machine = result.output.machine;
   checkUnique(machine);
-  return {
-    ...machine,
-    gpus: machine.gpus.map((gpu) => ({
-      ...gpu,
-      links: gpu.links.map((link) => ({ ...link, state: linkState(gpu, link) })),
-    })),
-  };
+  checkParts(machine);
+  return { ...machine, gpus: machine.gpus.map((gpu) => ({ ...gpu, links: linksOf(gpu) })) };
+}
+
+function linksOf(gpu: Gpu): Link[] {
+  const links = gpu.links.map((link) => ({ ...link, state: linkState(gpu, link) }));
+  const count = partFacts(gpu.part)?.links ?? 0;
+  if (links.length === 0 || links.length >= count) return links;
+  const listed = new Set(links.map((link) => link.number));
+  for (let number = 0; number < count; number++) {
+    if (!listed.has(number)) links.push({ number, far: { kind: "unknown" }, state: "unknown", origin: gpu.origin });
+  }
+  return links;
 }
 
 function parseJson(text: string): unknown {
@@ -85,11 +97,36 @@ function checkUnique(machine: Machine): void {
     );
   }
   for (const { name, members } of machine.assignments ?? []) {
+    unique(`assignment ${name}`, members);
     if (name === "host") throw damaged('an assignment is called "host", which is reserved');
     for (const member of members) {
       if (!functions.has(member)) throw damaged(`assignment ${name} has ${member}, which is none of the functions`);
     }
   }
+}
+
+/** A part's registers prove something only on that part, and a board that has NVLinks has them whatever a file says. */
+function checkParts(machine: Machine): void {
+  const functions = new Map(machine.functions.map((fn) => [fn.address, fn]));
+  for (const { address, name, part, nvlink } of machine.gpus) {
+    const fn = functions.get(address);
+    if (fn?.vendorId === undefined || fn.deviceId === undefined) continue;
+    const device = `device ${hex16(fn.vendorId)}:${hex16(fn.deviceId)} at ${address}`;
+    // By its ids alone, for a name is anybody's word.
+    const { name: _, ...nameless } = fn;
+    const is = identifyGpu({ ...nameless, classCode: fn.classCode ?? DISPLAY_CONTROLLER });
+    const chipKnown = is === undefined || is.part !== "unknown" || is.linkCount !== undefined || is.nvlink === "none";
+    if (part !== "unknown" && part !== is?.part && chipKnown) {
+      throw damaged(`${name} is called a ${part}, and ${device} is none`);
+    }
+    if (nvlink === "none" && is?.nvlink === "present") {
+      throw damaged(`${name} is said to have no NVLinks, and ${device} has some`);
+    }
+  }
+}
+
+function hex16(value: number): string {
+  return value.toString(16).padStart(4, "0");
 }
 
 function unique<Key>(what: string, keys: readonly Key[]): Set<Key> {

@@ -3,6 +3,7 @@ import {
   ga100LinkRegisters,
   isReadable,
   LINK_DISABLE,
+  NV_PMC_BOOT_0,
   NV_PMC_ENABLE,
   NV_PMC_ENABLE_NVLINK,
   partFacts,
@@ -10,11 +11,13 @@ import {
 
 /**
  * Whether this end of the link is cut, from evidence alone: the registers as they were read back, never the `state`
- * word beside them. Unreadable values, missing registers and parts without a fence strategy prove nothing.
+ * word beside them. Unreadable values, missing registers and parts without a fence strategy prove nothing, and neither
+ * do registers that were read beside the `NV_PMC_BOOT_0` of another chip: nothing promises that they mean the same there.
  */
 export function isCutHere(part: Part, link: Link): boolean {
   const facts = partFacts(part);
   if (facts === undefined || link.evidence === undefined || link.number >= facts.links) return false;
+  if (!isOf(link.evidence, facts.boot0)) return false;
   return facts.interface === "mask" ? maskCuts(link.evidence, link.number) : blockLockCuts(link.evidence, link.number);
 }
 
@@ -22,6 +25,11 @@ export function isCutHere(part: Part, link: Link): boolean {
 export function linkState(gpu: Gpu, link: Link): Link["state"] {
   if (isCutHere(gpu.part, link)) return "cut";
   return link.state === "cut" ? "unknown" : link.state;
+}
+
+/** Whether the evidence can be this chip's: it need not say which chip it is of, but must not say another. */
+function isOf({ registers }: Evidence, boot0: number): boolean {
+  return registers.every(({ offset, value }) => offset !== NV_PMC_BOOT_0 || value === boot0);
 }
 
 function maskCuts(evidence: Evidence, link: number): boolean {

@@ -52,11 +52,6 @@ export function disableMask(links: Iterable<number>): number {
   return mask >>> 0;
 }
 
-/** The links that a disable mask cuts, ascending. */
-export function maskedLinks(mask: number, linkCount: number): number[] {
-  return Array.from({ length: linkCount }, (_, link) => link).filter((link) => (mask & (1 << (16 + link))) !== 0);
-}
-
 /**
  * Whether a register value can be one at all. All ones comes back while decoding is off or the device is gone;
  * `0xBADFxxxx` and `0xBAD0xxxx` when a read fails inside the chip, and their bits 16..20 look like link bits.
