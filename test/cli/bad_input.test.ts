@@ -65,7 +65,7 @@ describe("other bad files", { concurrency: 4 }, () => {
 
   test("standard input that is no lspci text or no capture is refused", async () => {
     for (const option of ["--lspci", "--capture"]) {
-      refused(await run(process.execPath, [MAIN, "audit", option, "-"], { input: PNG }), option);
+      refused(await run(process.execPath, [MAIN, "audit", option, "-"], PNG), option);
     }
   });
 

@@ -20,19 +20,11 @@ export interface Run {
   stderr: string;
 }
 
-/** What a run gets besides its arguments. */
-export interface RunOptions {
-  /** Standard input; by default it is empty. */
-  input?: string | Uint8Array;
-  env?: Readonly<Record<string, string>>;
-}
-
-/** Runs a program to its end. */
-export function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Run> {
+/** Runs a program to its end, with this on its standard input. */
+export function run(program: string, args: readonly string[], input: string | Uint8Array = ""): Promise<Run> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       stdio: ["pipe", "pipe", "pipe"],
-      env: { ...process.env, ...options.env },
       timeout: KILL_MS,
       killSignal: "SIGKILL",
     });
@@ -43,7 +35,7 @@ export function run(program: string, args: readonly string[], options: RunOption
       });
     }
     // A program that has failed already does not read its input.
-    child.stdin.on("error", () => undefined).end(options.input ?? "");
+    child.stdin.on("error", () => undefined).end(input);
     child.on("error", reject).on("close", (status) => resolve({ status, ...output }));
   });
 }

@@ -115,7 +115,7 @@ describe("lspci and nvidia-smi", { concurrency: 4 }, () => {
   test("standard input is read as a file is", async () => {
     const path = folder.file("v100s.txt", FOUR_V100S);
     const fromFile = await json<AuditJson>(1, "audit", "--lspci", path);
-    const piped = await run(process.execPath, [MAIN, "audit", "--lspci", "-", "--json"], { input: FOUR_V100S });
+    const piped = await run(process.execPath, [MAIN, "audit", "--lspci", "-", "--json"], FOUR_V100S);
     assert.deepEqual(conforming("audit", piped.stdout), fromFile);
     assert.equal(fromFile.findings.length, 4);
     assert.ok(fromFile.findings.every(({ kind }) => kind === "unknown-far-end"));
