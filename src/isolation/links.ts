@@ -2,6 +2,7 @@ import { isCutHere } from "../machine/link_state.js";
 import type { Gpu, Link, Machine } from "../machine/machine.js";
 import { partFacts } from "../machine/part.js";
 import type { PciAddress } from "../pci/address.js";
+import { contestedLinks } from "./contested_links.js";
 
 /** One end of a link at a GPU. */
 export interface LinkEnd {
@@ -29,31 +30,52 @@ export class LinkGraph {
   /** Links into NVSwitches, by switch. */
   readonly switches = new Map<string, LinkEnd[]>();
   readonly toBridges: LinkEnd[] = [];
-  /** Links whose far end is not known, or names a GPU that the machine does not have. */
+  /**
+   * Links whose far end is not known: the source does not tell, names what the machine does not have, or is contested
+   * (see {@link contestedLinks}); contested ones are also where they claim to be.
+   */
   readonly toUnknown: LinkEnd[] = [];
+  /** GPUs that may have NVLinks and list none. */
+  readonly silent: Gpu[] = [];
   /** Both ways: under each GPU of a pair, by the other. */
   readonly #pairsOf = new Map<PciAddress, Map<PciAddress, GpuPair>>();
   /** Links between GPUs that are cut at one end at least. */
   readonly #cut = new Map<Link, CutAt>();
+  readonly #contested: ReadonlySet<Link>;
+  readonly #unknown: ReadonlySet<Link>;
 
   constructor(machine: Machine) {
     for (const gpu of machine.gpus) this.gpus.set(gpu.address, gpu);
+    this.#contested = contestedLinks(machine);
     const order = new Map(machine.gpus.map((gpu, index) => [gpu.address, index]));
     const bridges = new Set(machine.bridges.map((bridge) => bridge.address));
     for (const gpu of machine.gpus) {
       for (const link of gpu.links) this.#sort({ gpu, link }, order, bridges);
+      if (gpu.links.length === 0 && gpu.nvlink !== "none") this.silent.push(gpu);
     }
+    this.#unknown = new Set(this.toUnknown.map((end) => end.link));
     for (const pair of this.pairs) this.#judgePair(pair);
   }
 
   /**
    * How much of a link is cut. The far end's evidence counts only where it is certain which far link meets this one:
-   * its number was read rather than assumed, or every far link to this GPU is cut.
+   * its number was read rather than assumed, or every far link to this GPU is cut. Never where the two ends contradict
+   * each other.
    */
   cutAt({ gpu, link }: LinkEnd): CutAt {
     const judged = this.#cut.get(link);
     if (judged !== undefined) return judged;
     return link.evidence !== undefined && isCutHere(gpu.part, link) ? "one" : "none";
+  }
+
+  /** Whether nobody knows where the link leads: it is one of {@link toUnknown}. */
+  isUnknown(link: Link): boolean {
+    return this.#unknown.has(link);
+  }
+
+  /** Whether descriptions contradict each other about where the link leads. */
+  isContested(link: Link): boolean {
+    return this.#contested.has(link);
   }
 
   /** The links between two GPUs, or undefined where there are none. */
@@ -63,15 +85,17 @@ export class LinkGraph {
 
   #sort(end: LinkEnd, order: Map<PciAddress, number>, bridges: Set<PciAddress>): void {
     const { far } = end.link;
+    if (this.#contested.has(end.link)) this.toUnknown.push(end);
     switch (far.kind) {
       case "gpu": {
         const other = this.gpus.get(far.gpu);
-        if (other === undefined || other === end.gpu) this.toUnknown.push(end);
-        else this.#pairOf(end.gpu, other, order, end);
+        if (other !== undefined && other !== end.gpu) this.#pairOf(end.gpu, other, order, end);
+        else if (!this.#contested.has(end.link)) this.toUnknown.push(end);
         return;
       }
       case "bridge":
-        (bridges.has(far.bridge) ? this.toBridges : this.toUnknown).push(end);
+        if (bridges.has(far.bridge)) this.toBridges.push(end);
+        else if (!this.#contested.has(end.link)) this.toUnknown.push(end);
         return;
       case "switch": {
         const ends = this.switches.get(far.switch);
@@ -80,7 +104,7 @@ export class LinkGraph {
         return;
       }
       case "unknown":
-        this.toUnknown.push(end);
+        if (!this.#contested.has(end.link)) this.toUnknown.push(end);
         return;
       case "none":
         return;
@@ -116,8 +140,10 @@ export class LinkGraph {
   #judgeEnds(near: LinkEnd[], cutNear: boolean[], far: LinkEnd[], cutFar: boolean[]): void {
     const allFarCut = far.length > 0 && far.length >= near.length && !cutFar.includes(false);
     near.forEach(({ link }, index) => {
-      const meets = far.findIndex((end) => link.far.kind === "gpu" && end.link.number === link.far.link);
-      const there = allFarCut || (link.assumed !== true && meets >= 0 && cutFar[meets] === true);
+      const farLink = link.far.kind === "gpu" && link.assumed !== true ? link.far.link : undefined;
+      const met =
+        farLink === undefined ? allFarCut : cutFar[far.findIndex((end) => end.link.number === farLink)] === true;
+      const there = met && !this.#contested.has(link);
       const here = cutNear[index] === true;
       if (here || there) this.#cut.set(link, here && there ? "both" : "one");
     });

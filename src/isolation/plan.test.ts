@@ -163,6 +163,55 @@ test("a reset whose far end cannot be cut first is an error", () => {
   assert.equal(result.isolated, false);
 });
 
+test("a reset is refused that may join what no step can cut first", () => {
+  const on = { kind: "switch" as const, switch: "s0" };
+  const unknown = { kind: "unknown" as const };
+  const kinds = (machine: Machine) =>
+    plan(machine, ["x=a,b"]).problems.map(({ kind, severity, message }) => `${kind} ${severity} ${message}`);
+  const three = (a: Gpu["links"][number]["far"], c: Gpu["links"][number]["far"], third = C) =>
+    machineOf([
+      withMask(gpu(A, "a", [to(B, 0), a]), 0x3f0000),
+      gpu(B, "b", [to(A, 0)]),
+      withMask(gpu(third, "c", [c]), 0x3f0000),
+    ]);
+  assert.deepEqual(kinds(three({ kind: "none" }, { kind: "none" })), []);
+  assert.match(
+    kinds(three(unknown, unknown)).join(),
+    /^far-end-cannot-be-cut-first error a .* link 1 again, and nobody/,
+  );
+  assert.deepEqual(kinds(three(unknown, { kind: "none" })), []);
+  assert.match(kinds(three(on, on)).join(), /error a needs a reset, which joins it to other owners on NVSwitch s0/);
+  const beside = "0000:01:01.0";
+  assert.match(kinds(three({ kind: "none" }, { kind: "none" }, beside)).join(), /resets c on the same bus as well/);
+});
+
+test("of a far end that does not list the link, all that is cut there is read back before a reset", () => {
+  const machine = machineOf([
+    withMask(gpu(A, "a", [to(B, 0), to(C)]), 0x3f0000),
+    gpu(B, "b", [to(A, 0)]),
+    gpu(C, "c", []),
+  ]);
+  const reset = plan(machine, ["x=a,b"]).steps.find((step) => step.action === "reset-and-cut");
+  assert.deepEqual(
+    reset?.farEndsFirst,
+    [0, 1, 2, 3, 4, 5].map((link) => ({ gpu: C, link })),
+  );
+});
+
+test("a link to a bridge that the machine does not have, or with a second claim on it, is not kept", () => {
+  const bridge = { kind: "bridge" as const, bridge: "0006:00:00.0" };
+  const one: Gpu = { ...gpu(A, "a", [bridge]), bridges: ["0006:00:00.0"] };
+  assert.equal(masks(plan(machineOf([one]), ["x=a"])), "3f0000");
+});
+
+test("what sources disagree about is noted", () => {
+  const machine = {
+    ...builtinMachine("c4140"),
+    disagreements: [{ gpus: [A, B] as [string, string], reason: "2 against 4" }],
+  };
+  assert.match(plan(machine, ["a=GPU0"]).notes.join("\n"), /sources disagree: 2 against 4/);
+});
+
 test("a link number that the part does not have is an error", () => {
   const many = Array.from({ length: 7 }, (_, link) => to(B, link));
   const result = plan(machineOf([gpu(A, "a", many), gpu(B, "b", [to(A, 0)])]), ["x=a"]);

@@ -1,5 +1,5 @@
 import { isCutHere } from "../machine/link_state.js";
-import type { Assignment, Gpu, Link, Machine, Part } from "../machine/machine.js";
+import type { Assignment, FarEnd, Gpu, Link, Machine, Part } from "../machine/machine.js";
 import { disableMask, partFacts } from "../machine/part.js";
 import type { PciAddress } from "../pci/address.js";
 import { HOST, ownersOf } from "./assignment.js";
@@ -82,9 +82,10 @@ export function makePlan(machine: Machine, assignments: readonly Assignment[], o
   });
   const planOf = new Map(gpus.map((gpu) => [gpu.address, gpu]));
   const crossLinks = crossLinksOf(machine, graph, planOf);
+  const steps = stepsOf(gpus, graph, planOf);
   const state = isolation(machine, options, graph);
   const pcie = state.pairs.filter((pair) => pair.via === "pcie");
-  const problems = planProblems({ machine, assignments, graph, ownerOf, planOf, crossLinks, drivers, pcie });
+  const problems = planProblems({ machine, assignments, graph, ownerOf, planOf, crossLinks, steps, drivers, pcie });
   return {
     machine: machine.name,
     virtual: machine.virtual,
@@ -94,7 +95,7 @@ export function makePlan(machine: Machine, assignments: readonly Assignment[], o
     crossLinks,
     problems,
     notes: planNotes(machine, graph, gpus, effectiveGroups(state), ownerOf),
-    steps: stepsOf(gpus, graph, planOf),
+    steps,
     iovaHoles: iovaHoles(machine, assignments, ownerOf, [...pcie, ...keptJoins(machine, planOf)]),
   };
 }
@@ -108,12 +109,14 @@ function linkKeeper(machine: Machine, graph: LinkGraph, ownerOf: (address: strin
   for (const [name, ends] of graph.switches) {
     switchOwners.set(name, new Set(ends.map((end) => ownerOf(end.gpu.address))));
   }
-  return (gpu, { far }) => {
+  return (gpu, link) => {
+    const { far } = link;
+    if (graph.isUnknown(link)) return false;
     switch (far.kind) {
       case "bridge":
         return gpu.bridges.includes(far.bridge) && (gpuOfBridge.get(far.bridge) ?? gpu.address) === gpu.address;
       case "gpu":
-        return far.gpu !== gpu.address && graph.gpus.has(far.gpu) && ownerOf(far.gpu) === ownerOf(gpu.address);
+        return ownerOf(far.gpu) === ownerOf(gpu.address);
       case "switch":
         return switchOwners.get(far.switch)?.size === 1;
       default:
@@ -153,7 +156,9 @@ function crossLinksOf(machine: Machine, graph: LinkGraph, planOf: Map<PciAddress
   const cross: CrossLink[] = [];
   for (const gpu of machine.gpus) {
     const kept = new Set(planOf.get(gpu.address)?.keptLinks);
-    for (const { number, far } of gpu.links) {
+    for (const link of gpu.links) {
+      const { number } = link;
+      const far: FarEnd = graph.isUnknown(link) ? { kind: "unknown" } : link.far;
       if (kept.has(number) || far.kind === "none") continue;
       const pair = far.kind === "gpu" ? graph.pair(gpu.address, far.gpu) : undefined;
       const [near, there] = pair?.a.address === gpu.address ? [pair.atA, pair.atB] : [pair?.atB ?? [], pair?.atA ?? []];
@@ -189,21 +194,21 @@ function stepsOf(gpus: readonly GpuPlan[], graph: LinkGraph, planOf: Map<PciAddr
   ];
 }
 
-/** The ends at GPUs of other owners of all links that reach this one. */
+/**
+ * The ends at GPUs of other owners of all links that may reach this one. Of a GPU that does not list as many links to this
+ * one as this one to it, all that the plan cuts. What lies beyond a switch or nobody knows where is no end to name:
+ * `planProblems` refuses such a reset.
+ */
 function farEnds(gpu: GpuPlan, graph: LinkGraph, planOf: Map<PciAddress, GpuPlan>): PlanStep["farEndsFirst"] {
   const ends = new Map<string, { gpu: PciAddress; link: number }>();
-  const add = (address: PciAddress, link: number) => {
-    if (planOf.get(address)?.assignment !== gpu.assignment) ends.set(`${address} ${link}`, { gpu: address, link });
-  };
-  for (const link of graph.gpus.get(gpu.address)?.links ?? []) {
-    if (link.far.kind === "gpu") {
-      const pair = graph.pair(gpu.address, link.far.gpu);
-      for (const end of [...(pair?.atA ?? []), ...(pair?.atB ?? [])]) {
-        if (end.gpu.address !== gpu.address) add(end.gpu.address, end.link.number);
-      }
-    } else if (link.far.kind === "switch") {
-      for (const end of graph.switches.get(link.far.switch) ?? []) add(end.gpu.address, end.link.number);
-    }
+  const add = (address: PciAddress, link: number) => ends.set(`${address} ${link}`, { gpu: address, link });
+  for (const { far } of graph.gpus.get(gpu.address)?.links ?? []) {
+    const other = far.kind === "gpu" ? planOf.get(far.gpu) : undefined;
+    if (other === undefined || other.assignment === gpu.assignment) continue;
+    const pair = graph.pair(gpu.address, other.address);
+    const [near = [], there = []] = pair?.a.address === gpu.address ? [pair.atA, pair.atB] : [pair?.atB, pair?.atA];
+    for (const end of there) add(other.address, end.link.number);
+    if (there.length < near.length) for (const link of other.cutLinks) add(other.address, link);
   }
   return [...ends.values()];
 }
@@ -233,6 +238,9 @@ function planNotes(
   const notes: string[] = [];
   const lost = new Set(graph.toUnknown.map((end) => end.gpu.name));
   if (lost.size > 0) notes.push(`far ends not known, so these links are cut: ${[...lost].join(", ")}`);
+  const contested = new Set(graph.toUnknown.filter((end) => graph.isContested(end.link)).map((end) => end.gpu.name));
+  if (contested.size > 0) notes.push(`descriptions of links contradict each other: ${[...contested].join(", ")}`);
+  notes.push(...(machine.disagreements ?? []).map(({ reason }) => `sources disagree: ${reason}`));
   if (machine.gpus.some((gpu) => gpu.links.some((link) => link.assumed === true))) {
     notes.push("some link numbers are assumed, not read from this machine; verify them before you rely on them");
   }

@@ -5,7 +5,8 @@ import { HOST } from "./assignment.js";
 import type { JoinedPair } from "./isolation.js";
 import type { LinkGraph } from "./links.js";
 import { pcieCrossings } from "./pcie_crossings.js";
-import type { CrossLink, GpuPlan } from "./plan.js";
+import type { CrossLink, GpuPlan, PlanStep } from "./plan.js";
+import { unsafeResets } from "./unsafe_resets.js";
 
 /** Why a plan cannot isolate (`error`), or what weakens it (`warning`). */
 export interface PlanProblem {
@@ -34,6 +35,7 @@ export interface PlanState {
   ownerOf: (address: string) => string;
   planOf: Map<PciAddress, GpuPlan>;
   crossLinks: readonly CrossLink[];
+  steps: readonly PlanStep[];
   drivers: Map<PciAddress, string | undefined>;
   /** What PCIe does not keep apart. */
   pcie: readonly JoinedPair[];
@@ -163,29 +165,6 @@ function uncuttable({ graph, crossLinks }: PlanState): PlanProblem[] {
         gpus: [name(first.gpu), ...(first.far === null ? [] : [name(first.far)])],
         message: `link ${links.map((link) => link.link).join(", ")} of ${name(first.gpu)} to ${name(first.far)} cannot be cut at either end`,
         action: "put both ends into one assignment, or give --include-host when a host driver is in the way",
-      },
-    ];
-  });
-}
-
-/** A GPU that must be reset joins all its links again for a moment: every far end has to be cuttable beforehand. */
-function unsafeResets({ planOf, graph }: PlanState): PlanProblem[] {
-  return [...planOf.values()].flatMap((gpu): PlanProblem[] => {
-    if (!gpu.resetNeeded) return [];
-    const stuck = new Set(
-      (graph.gpus.get(gpu.address)?.links ?? []).flatMap(({ far }) => {
-        const other = far.kind === "gpu" ? planOf.get(far.gpu) : undefined;
-        return other?.untouched && other.assignment !== gpu.assignment ? [other.name] : [];
-      }),
-    );
-    if (stuck.size === 0) return [];
-    return [
-      {
-        kind: "far-end-cannot-be-cut-first",
-        severity: "error",
-        gpus: [gpu.name, ...stuck],
-        message: `${gpu.name} needs a reset, which joins its links to ${[...stuck].join(", ")} again until it is fenced`,
-        action: "unbind those GPUs or give --include-host, so that their ends are cut first",
       },
     ];
   });
