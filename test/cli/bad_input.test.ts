@@ -8,19 +8,14 @@ const TREE = readFileSync(new URL("../data/devicetree/board.dtb", import.meta.ur
 /** What a PNG begins with, and bytes of no meaning behind it. */
 const PNG = Uint8Array.from({ length: 4096 }, (_, i) => [0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10][i] ?? (i * 167) % 251);
 
+/** What no source can be read from, whichever it is. */
 const FILES: [string, string][] = [
   ["an empty file", folder.file("empty", "")],
   ["a PNG", folder.file("picture.png", PNG)],
-  ["a truncated device tree", folder.file("cut.dtb", TREE.subarray(0, TREE.length - 1))],
   ["a sparse file of 1 GiB", folder.file("sparse", "")],
-  ["a text that is something else", folder.file("notes.txt", "two words\nand = some; { more }\n\0\n")],
   ["a folder that is something else", folder.path("folder")],
   ["a file that is not there", folder.path("missing")],
-  ["a file in a folder that is not there", folder.path("missing/file")],
-  ["a file below a file", folder.path("empty/file")],
-  ["an endless device", "/dev/zero"],
   ["a file that cannot be read", "/proc/self/mem"],
-  ["an empty name", ""],
 ];
 truncateSync(folder.path("sparse"), 2 ** 30);
 mkdirSync(folder.path("folder"));
@@ -33,24 +28,37 @@ const SOURCES: [string, ...string[]][] = [
   ["--lspci", "audit", "--lspci"],
   ["--sysfs", "audit", "--sysfs"],
   ["--nvlink", "audit", "--machine", "c4140", "--nvlink"],
-  ["firmware", "firmware", "--device-tree"],
 ];
 
 for (const [source, ...args] of SOURCES) {
   describe(`bad files for ${source}`, { concurrency: 4 }, () => {
     for (const [what, path] of FILES) {
-      const absent = path.startsWith("/") && /^\/(dev|proc)/.test(path) && !existsSync(path);
-      test(`${what} is refused in one line`, { skip: absent && `${path} is not there` }, async () => {
+      const absent = path.startsWith("/proc") && !existsSync(path) && `${path} is not there`;
+      test(`${what} is refused in one line`, { skip: absent }, async () => {
         refused(await linkfence(...args, path), `${args.join(" ")} ${path}`);
       });
     }
   });
 }
 
+/** More of them, each for one source. */
+const OTHER_FILES: [string, ...string[]][] = [
+  ["a PNG", "firmware", "--device-tree", folder.path("picture.png")],
+  ["a sparse file of 1 GiB", "firmware", "--device-tree", folder.path("sparse")],
+  ["a file below a file", "audit", "--capture", folder.path("empty/file")],
+  ["an endless device", "audit", "--device-tree", "/dev/zero"],
+  ["a device tree of another platform", "firmware", "--device-tree", folder.file("tree.dtb", TREE)],
+];
+
 describe("other bad files", { concurrency: 4 }, () => {
-  const lengths = new Set([1, 3, 4, 8, 39, 40, 41, 0x48, TREE.length - 4, TREE.length - 1]);
-  for (let part = 1; part < 6; part++) lengths.add(Math.floor((TREE.length * part) / 6));
-  for (const length of lengths) {
+  for (const [what, ...args] of OTHER_FILES) {
+    test(`${what} is refused by ${args[0]} ${args[1]}`, async () => {
+      refused(await linkfence(...args), what);
+    });
+  }
+
+  const half = Math.floor(TREE.length / 2);
+  for (const length of [1, 39, 40, half, TREE.length - 1]) {
     test(`a device tree cut off after ${length} bytes is refused`, async () => {
       const path = folder.file(`cut-${length}.dtb`, TREE.subarray(0, length));
       const line = refused(await linkfence("topo", "--device-tree", path), path);
@@ -74,7 +82,6 @@ describe("other bad files", { concurrency: 4 }, () => {
       ["audit", "--device-tree", "\x1b[31mred\nline"],
       ["audit", "--machine", "\x1b[31mred\nline"],
       ["capture", "--machine", "redbud", "--out", "\x1b[31mred\nline/x"],
-      ["topo", "--machine", "redbud", "--format", "\x1b[31mred\nline"],
       ["plan", "--machine", "redbud", "--assign", "\x1b[31mred\nline"],
       ["\x1b[31mred\nline"],
     ];
@@ -89,22 +96,16 @@ describe("other bad files", { concurrency: 4 }, () => {
 const NONSENSE: [string, RegExp][] = [
   ["", /NAME=GPU/],
   ["a", /NAME=GPU/],
-  ["GPU0", /NAME=GPU/],
-  ["=", /name/],
   ["=GPU0", /name/],
   ["a=", /no GPUs/],
   ["a=,", /no GPUs/],
   ["a=GPU0,", /empty/],
   ["a=GPU9", /GPU9.*GPU0, GPU1/],
-  ["a=GPU", /GPU/],
   ["a=GPU0=GPU1", /GPU0=GPU1/],
   ["a=0004:07:00.0", /0004:07:00\.0/],
   ["a=0004:02:0a.0", /bridge/],
-  ["a=GPU0 GPU1", /GPU0 GPU1/],
   ["host=GPU0", /host.*reserved/],
-  ["a b=GPU0", /name/],
   ["../a=GPU0", /name/],
-  ["-a=GPU0", /name/],
   [`${"a".repeat(65)}=GPU0`, /name/],
 ];
 
@@ -116,7 +117,7 @@ describe("bad assignments", { concurrency: 4 }, () => {
     });
   }
 
-  for (const command of ["audit", "fence", "verify", "capture"]) {
+  for (const command of ["audit", "fence", "capture"]) {
     test(`${command} refuses them too`, async () => {
       refused(await linkfence(command, "--machine", "sequoia", "--assign", "a=GPU9"), command);
     });
@@ -135,7 +136,7 @@ describe("bad assignments", { concurrency: 4 }, () => {
     assert.equal(existsSync(out), false);
   });
 
-  for (const command of ["plan", "fence", "verify"]) {
+  for (const command of ["fence", "verify"]) {
     test(`${command} without any assignment is refused`, async () => {
       assert.match(refused(await linkfence(command, "--machine", "sequoia"), command), /--assign/);
     });
@@ -147,14 +148,11 @@ const COMMAND_LINES: [string[], RegExp][] = [
   [["nonsense"], /unknown command.*nonsense/],
   [["help", "nonsense"], /unknown command.*nonsense/],
   [["audit"], /name a machine/],
-  [["topo", "--json"], /name a machine/],
   [["firmware"], /--device-tree/],
-  [["firmware", "--machine", "sequoia"], /--device-tree/],
   [["--nonsense"], /--nonsense/],
   [["audit", "--nonsense"], /--nonsense/],
   [["audit", "--machine"], /--machine/],
   [["audit", "--machine", "nonsense"], /nonsense.*redbud, sequoia/],
-  [["audit", "--machine", ""], /redbud/],
   [["audit", "--machine", "Sequoia"], /Sequoia.*sequoia/],
   [["audit", "--machine", "__proto__"], /__proto__/],
   [["audit", "extra", "--machine", "sequoia"], /too many arguments/],
@@ -166,10 +164,8 @@ const COMMAND_LINES: [string[], RegExp][] = [
   [["audit", "--machine", "sequoia", "--isolate-nvlink=maybe"], /maybe/],
   [["audit", "--machine", "sequoia", "--isolate-nvlink="], /--isolate-nvlink/],
   [["plan", "--machine", "sequoia", "--assign", "a=GPU0", "--isolate-nvlink=2"], /2/],
-  [["groups", "--machine", "sequoia", "--isolate-nvlink=o"], /--isolate-nvlink o/],
   [["capture", "--machine", "redbud", "--out", folder.path("missing/file")], /no folder/],
   [["capture", "--machine", "redbud", "--out", folder.path("folder")], /is a directory/],
-  [["capture", "--machine", "redbud", "--out", folder.path("empty/file")], /not a directory/],
   [["capture", "--machine", "redbud", "--out", ""], /--out/],
   [["fence", "--machine", "redbud", "--assign", "a=GPU0", "--out", folder.path("missing/file")], /no folder/],
   [["fence", "--machine", "redbud", "--assign", "a=GPU0", "--out", folder.path("folder")], /is a directory/],

@@ -113,14 +113,11 @@ describe("a capture of a fenced machine", { concurrency: 4 }, () => {
 /** What may be done to the evidence of every link, so that nothing proves it cut any more. */
 const FALSIFIED: [string, (link: LinkJson) => void][] = [
   ["is removed though the word cut stays", (link) => delete link.evidence],
-  ["has no registers", (link) => (link.evidence = { registers: [] })],
   ["reads all ones", (link) => setRegister(link, "0xa00148", "0xffffffff")],
   ["reads 0xbadf1234", (link) => setRegister(link, "0xa00148", "0xbadf1234")],
-  ["reads 0xbadf0000, whose low bits are no link bits", (link) => setRegister(link, "0xa00148", "0xbadf0000")],
   ["reads 0xbad0003f", (link) => setRegister(link, "0xa00148", "0xbad0003f")],
   ["has an empty mask", (link) => setRegister(link, "0xa00148", "0x0")],
   ["has the NVLink engine off", (link) => setRegister(link, "0x200", "0x120")],
-  ["has an unreadable NV_PMC_ENABLE", (link) => setRegister(link, "0x200", "0xbadf0200")],
   ["is of another register", (link) => (link.evidence = { registers: [{ offset: "0xa0014c", value: "0x3f0000" }] })],
   [
     "has the register twice with different values",
@@ -134,6 +131,8 @@ describe("a capture whose evidence proves nothing", { concurrency: 4 }, () => {
       const path = withLinks(apart, `falsified-${index}`, change);
       const audit = await json<AuditJson>(1, "audit", "--capture", path);
       assert.equal(audit.findings.length, 6, "every pair of the mesh");
+      // Both judge by the same evidence, so a few are enough here.
+      if (index >= 4) return;
       const verify = await json<VerifyJson>(1, "verify", "--capture", path);
       assert.deepEqual(
         verify.gpus.map((gpu) => gpu.open),
@@ -273,7 +272,7 @@ describe("assigning anew after a fence", { concurrency: 4 }, () => {
 });
 
 describe("capture and back", { concurrency: 4 }, () => {
-  for (const machine of ["redbud", "sequoia", "minsky", "c4140", "dgx1v", "hgx-a100-4"]) {
+  for (const machine of ["sequoia", "c4140", "hgx-a100-4"]) {
     test(`${machine} read back from its capture is the same machine`, async () => {
       const first = folder.path(`first-${machine}.json`);
       const summary = await json<{ out: string }>(0, "capture", "--machine", machine, "--out", first);

