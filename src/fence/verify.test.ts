@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseAssignments } from "../isolation/assignment.js";
+import { audit } from "../isolation/findings.js";
 import { makePlan, type Plan } from "../isolation/plan.js";
 import { builtinMachine } from "../machine/builtin.js";
 import { readCapture, writeCapture } from "../machine/capture.js";
@@ -133,4 +134,16 @@ test("a link that is cut at its far end only is down, not up", async () => {
   const { gpus } = await carryOutPlan(planFor(machine, ["a=GPU0", "b=GPU1", "c=GPU2"]), (at) => vm.port(at));
   const after = withEvidence(machine, gpus);
   assert.ok(after.gpus[3]?.links.every((link) => link.state === "down" && link.evidence === undefined));
+});
+
+test("a GPU that lists no links is proven by those of its part", async () => {
+  const silent = builtinMachine("c4140");
+  const machine = { ...silent, gpus: silent.gpus.map((gpu) => ({ ...gpu, nvlink: "unknown" as const, links: [] })) };
+  const vm = new VirtualMachine(machine);
+  const assignments = parseAssignments(machine, APART);
+  const { gpus, verified } = await carryOutPlan(makePlan(machine, assignments), (at) => vm.port(at));
+  assert.equal(verified, true);
+  assert.equal(audit(machine, assignments).findings.length, 4);
+  const after = readCapture(writeCapture(withEvidence(machine, gpus), ""));
+  assert.deepEqual(audit(after, assignments).findings, []);
 });

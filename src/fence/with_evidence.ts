@@ -1,17 +1,21 @@
 import { isCutHere, linkState } from "../machine/link_state.js";
 import type { Gpu, Link, Machine } from "../machine/machine.js";
+import { partFacts } from "../machine/part.js";
 import type { GpuFenceResult } from "./carry_out_plan.js";
 import { strategyFor } from "./strategy.js";
 
 /**
  * The machine as it is after the plan: at each link the registers that prove its state, and the state they prove. A GPU
- * whose registers could not be read afterwards loses what was known of it before; one that was not touched keeps it.
+ * whose registers could not be read afterwards loses what was known of it before; one that was not touched keeps it. A GPU
+ * that listed no links has those of its part, for their registers were read all the same.
  */
 export function withEvidence(machine: Machine, results: readonly GpuFenceResult[]): Machine {
   const resultOf = new Map(results.map((result) => [result.address, result]));
   const gpus = machine.gpus.map((gpu) => {
     const result = resultOf.get(gpu.address);
-    return result?.touched ? { ...gpu, links: gpu.links.map((link) => linkAfter(gpu, link, result)) } : gpu;
+    if (result === undefined || !result.touched) return gpu;
+    const links = gpu.links.length > 0 || gpu.nvlink === "none" ? gpu.links : linksOfPart(gpu);
+    return { ...gpu, links: links.map((link) => linkAfter(gpu, link, result)) };
   });
   const cutEnds = new Set(
     gpus.flatMap((gpu) =>
@@ -22,6 +26,13 @@ export function withEvidence(machine: Machine, results: readonly GpuFenceResult[
     ...machine,
     gpus: gpus.map((gpu) => ({ ...gpu, links: gpu.links.map((link) => downIfCut(link, cutEnds)) })),
   };
+}
+
+function linksOfPart({ part }: Gpu): Link[] {
+  const count = partFacts(part)?.links ?? 0;
+  return Array.from({ length: count }, (_, number) => {
+    return { number, far: { kind: "unknown" }, state: "unknown", origin: "register" };
+  });
 }
 
 function linkAfter(gpu: Gpu, link: Link, result: GpuFenceResult): Link {

@@ -138,6 +138,36 @@ test("no action is offered when one port on the way lacks ACS", () => {
   assert.equal(joins.find((join) => join.a === "0000:03:00.0")?.action, null);
 });
 
+test("a domain behind a VMD is one, whatever its ports say", () => {
+  assert.equal(
+    groups([
+      port("10000:00:02.0", "root-port", 0xe1),
+      made("10000:e1:00.0"),
+      port("10000:00:03.0", "root-port", 0xe2),
+      made("10001:e1:00.0", { parent: null }),
+    ]),
+    ":00:02.0 :e1:00.0 :00:03.0 | :e1:00.0",
+  );
+});
+
+test("a join is certain only where the capabilities that could isolate were read", () => {
+  const unread = (address: string, secondary?: number) =>
+    made(address, {
+      type: null,
+      parent: secondary === undefined ? "0000:00:01.0" : null,
+      ...(secondary !== undefined && { headerType: 1, buses: { primary: 0, secondary, subordinate: secondary } }),
+    });
+  const certain = (functions: PciFunction[]) =>
+    pcieJoins(functions, new Hierarchy(functions)).map((join) => join.certain);
+  assert.deepEqual(certain([unread("0000:00:01.0", 1), unread("0000:01:00.0")]), [false]);
+  assert.deepEqual(certain([portWithoutAcs("0000:00:01.0", "root-port", 1), unread("0000:01:00.0")]), [true]);
+  assert.deepEqual(certain([made("0000:41:00.0"), made("0000:42:00.0")]), [false]);
+  assert.deepEqual(certain([unread("0000:01:00.0"), unread("0000:01:00.1")].map((fn) => ({ ...fn, parent: null }))), [
+    false,
+    false,
+  ]);
+});
+
 test("functions whose path is not known are not called separate", () => {
   assert.equal(groups([made("0000:41:00.0"), made("0000:42:00.0"), made("0001:41:00.0")]), "41:00.0 42:00.0 | 41:00.0");
 });

@@ -9,13 +9,16 @@ export interface PcieJoin {
   b: PciAddress;
   reason: string;
   action: string | null;
+  /** The source shows it. Else it was not read, and ignorance isolates nothing. */
+  certain: boolean;
 }
 
 /**
  * Which functions the kernel's rules join (drivers/iommu/iommu.c `pci_device_group`, drivers/pci/pci.c
  * `pci_acs_enabled`, drivers/pci/search.c `pci_for_each_dma_alias`): a function joins the bridge above it unless ACS
  * isolates every step from that bridge to the root, always joins a bridge that takes over its requester id, and joins
- * the other functions of its device when they lack ACS. A path that is not known isolates nothing.
+ * the other functions of its device when they lack ACS. What lies behind a VMD is one. A path that is not known isolates
+ * nothing.
  *
  * `acsOf` lets the caller ask "what if": the ACS state to judge by. Time is linear in the number of functions.
  */
@@ -28,7 +31,12 @@ export function pcieJoins(
   const walk = new Walk(hierarchy, acsOf, (fn) => devices.get(deviceAddress(fn)) ?? []);
   const joins: PcieJoin[] = [];
   const pathless = new Map<string, PciFunction>();
+  const behindVmd = new Map<string, PciFunction>();
   for (const fn of functions) {
+    if (splitAddress(fn.address).domain > LAST_SEGMENT) {
+      joinVmd(fn, behindVmd, joins);
+      continue;
+    }
     const parent = hierarchy.parent(fn.address);
     if (parent === undefined) joinPathless(fn, pathless, joins);
     else if (parent !== null) {
@@ -84,20 +92,28 @@ class Walk {
   ) {}
 
   joinWithParent(fn: PciFunction, parent: PciFunction): PcieJoin | undefined {
-    const alias = aliasAbove(parent);
-    if (alias !== undefined) {
-      const reason = `${alias.address} is a conventional PCI bridge and answers for everything behind it`;
-      return { a: fn.address, b: alias.address, reason, action: null };
+    const pair = { a: fn.address, b: parent.address };
+    if (!wasRead(parent)) {
+      const reason = `whether ${parent.address} isolates could not be read`;
+      return { ...pair, reason, action: READ_ALL, certain: false };
+    }
+    if (takesOverRequesterId(parent)) {
+      const reason = `${parent.address} is a conventional PCI bridge and answers for everything behind it`;
+      return { ...pair, reason, action: null, certain: true };
     }
     const { blockers, reachesRoot } = this.#pathUp(parent);
-    const [blocker] = blockers;
+    const blocker = blockers.find(wasRead) ?? blockers[0];
     if (blocker === undefined) {
       if (reachesRoot) return undefined;
-      return { a: fn.address, b: parent.address, reason: `what is above ${parent.address} is not known`, action: null };
+      return { ...pair, reason: `what is above ${parent.address} is not known`, action: null, certain: false };
+    }
+    if (!wasRead(blocker)) {
+      const reason = `whether ${blocker.address} isolates could not be read`;
+      return { ...pair, reason, action: READ_ALL, certain: false };
     }
     const state = configAcs(blocker) === null ? "has no ACS" : "has ACS switched off";
     const action = reachesRoot ? enableAcs(blockers) : null;
-    return { a: fn.address, b: parent.address, reason: `${describePort(blocker)} ${state}`, action };
+    return { ...pair, reason: `${describePort(blocker)} ${state}`, action, certain: true };
   }
 
   /** The first sibling that neither isolates itself nor is isolated from: functions of one device may talk directly. */
@@ -152,10 +168,32 @@ class Walk {
   }
 }
 
-/** The bridge whose requester id the DMA below it carries: a conventional PCI bridge, or one to PCI. */
-function aliasAbove(bridge: PciFunction): PciFunction | undefined {
+/** Whether the DMA below a bridge carries the bridge's requester id: a conventional PCI bridge, or one to PCI. */
+function takesOverRequesterId(bridge: PciFunction): boolean {
   const type = bridge.express?.type;
-  return type === "root-port" || type === "upstream-port" || type === "downstream-port" ? undefined : bridge;
+  return type !== "root-port" && type !== "upstream-port" && type !== "downstream-port";
+}
+
+/** Capabilities are read by root only. A function that shows none at all may have every one. */
+function wasRead(fn: PciFunction): boolean {
+  return fn.express !== undefined || fn.acs !== undefined || fn.capabilities.length > 0;
+}
+
+const READ_ALL = "read the whole machine: linkfence ... --live as root, or lspci -vvv of all functions";
+
+/** Firmware's segments have 16 bits. Domains above are those that Linux makes for Intel VMD (drivers/pci/controller/vmd.c). */
+const LAST_SEGMENT = 0xffff;
+
+/** To the IOMMU everything behind a VMD is the VMD itself (arch/x86/pci/common.c `pci_real_dma_dev`). */
+function joinVmd(fn: PciFunction, first: Map<string, PciFunction>, joins: PcieJoin[]): void {
+  const domain = fn.address.slice(0, fn.address.indexOf(":"));
+  const other = first.get(domain);
+  if (other === undefined) {
+    first.set(domain, fn);
+    return;
+  }
+  const reason = `domain ${domain} lies behind a VMD, whose requester id all of it carries`;
+  joins.push({ a: other.address, b: fn.address, reason, action: null, certain: true });
 }
 
 function joinPathless(fn: PciFunction, pathless: Map<string, PciFunction>, joins: PcieJoin[]): void {
@@ -166,15 +204,14 @@ function joinPathless(fn: PciFunction, pathless: Map<string, PciFunction>, joins
     return;
   }
   const reason = "the bridges above them are not known, so nothing shows that PCIe separates them";
-  const action = "read the whole machine: linkfence ... --live as root, or lspci -vvv of all functions";
-  joins.push({ a: first.address, b: fn.address, reason, action });
+  joins.push({ a: first.address, b: fn.address, reason, action: READ_ALL, certain: false });
 }
 
 function siblingJoin(fn: PciFunction, sibling: PciFunction): PcieJoin {
   // One side with ACS is enough: the kernel joins two functions only when both lack it.
   const action = enableAcs([fn, sibling].filter((one) => configAcs(one) !== null));
   const reason = `functions of one device ${action === null ? "without ACS" : "with ACS switched off"}`;
-  return { a: fn.address, b: sibling.address, reason, action };
+  return { a: fn.address, b: sibling.address, reason, action, certain: wasRead(fn) && wasRead(sibling) };
 }
 
 /** Domain, bus and device: what the functions of one device share. */

@@ -26,6 +26,12 @@ test("pcie_acs_override weakens a path only where ports lack ACS", () => {
   assert.deepEqual(overridden("pcie_acs_override=id:8086:1902", bare), []);
 });
 
+test("pcie_acs_override leaves ports with an ACS capability alone, also where it is off, and multifunction means no port", () => {
+  const off = port("0000:00:01.0", "root-port", 1, { supported: 0x1d, enabled: 0 });
+  assert.deepEqual(overridden("pcie_acs_override=downstream", off), []);
+  assert.deepEqual(overridden("pcie_acs_override=multifunction", { ...bare, multifunction: true }), []);
+});
+
 test("disable_acs_redir weakens the path it names, by address, by path and by ids", () => {
   const hit = (device: string) => [`pci=disable_acs_redir=${device} 0000:00:01.0`];
   for (const device of ["0000:00:01.0", "00:01.0", "pci:8086:1901", "pci:8086:0"]) {

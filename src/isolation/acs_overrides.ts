@@ -45,7 +45,7 @@ export function acsOverrides(machine: Machine): AcsOverride[] {
   for (const { name, value } of parameters) {
     if (name === "pcie_acs_override") {
       const reason = "the kernel was told to believe in ACS that the hardware does not have";
-      add(`${name}=${value ?? ""}`, reason, (fn) => lacksAcs(fn) && overrideNames(value ?? "", fn));
+      add(`${name}=${value ?? ""}`, reason, (fn) => isOverridden(value ?? "", fn));
     }
     if (name !== "pci") continue;
     for (const option of (value ?? "").split(",")) {
@@ -64,15 +64,23 @@ export function acsOverrides(machine: Machine): AcsOverride[] {
   return overrides;
 }
 
-function lacksAcs(fn: PciFunction): boolean {
-  return fn.acs === undefined || (fn.acs.enabled & ISOLATION & fn.acs.supported) !== (ISOLATION & fn.acs.supported);
-}
+/** The types that `multifunction` of `pcie_acs_override` is about. */
+const ENDPOINTS = new Set(["endpoint", "legacy-endpoint", "root-complex-endpoint", "upstream-port"]);
 
-/** Whether `downstream`, `multifunction` or `id:VVVV:DDDD` of `pcie_acs_override` speaks of this function. */
-function overrideNames(value: string, fn: PciFunction): boolean {
+/**
+ * Whether `downstream`, `multifunction` or `id:VVVV:DDDD` of `pcie_acs_override` speaks of this function. The patch leaves
+ * alone what has an ACS capability.
+ */
+function isOverridden(value: string, fn: PciFunction): boolean {
+  if (fn.acs !== undefined) return false;
+  // What could not be read may be of any type.
+  const type = fn.express?.type;
   return value.split(",").some((word) => {
-    if (word === "downstream") return fn.express?.type === "downstream-port" || fn.express?.type === "root-port";
-    if (word === "multifunction") return fn.multifunction === true || splitAddress(fn.address).function > 0;
+    if (word === "downstream") return type === undefined || type === "downstream-port" || type === "root-port";
+    if (word === "multifunction") {
+      const multifunction = fn.multifunction === true || splitAddress(fn.address).function > 0;
+      return multifunction && (type === undefined || ENDPOINTS.has(type));
+    }
     const match = /^id:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/i.exec(word);
     return match !== null && idIs(fn.vendorId, match[1]) && idIs(fn.deviceId, match[2]);
   });

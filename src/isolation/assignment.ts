@@ -38,11 +38,8 @@ export function parseAssignments(machine: Machine, texts: readonly string[]): As
   });
 }
 
-/**
- * Checks an assignment's name.
- * @throws AssignmentError when it is empty, reserved or has characters that do not belong in a file name.
- */
-export function checkName(name: string): void {
+/** @throws AssignmentError for a name that is empty, reserved or has characters that do not belong in a file name. */
+function checkName(name: string): void {
   if (name === HOST) {
     throw new AssignmentError(`"host" is reserved: GPUs in no assignment belong to the host already`);
   }
@@ -51,6 +48,20 @@ export function checkName(name: string): void {
       `assignment name ${JSON.stringify(name)}: use 1 to 64 letters, digits, "_", "-" or ".", beginning with no "-" or "."`,
     );
   }
+}
+
+/** Members of more than one assignment, with the names of these. */
+export function sharedMembers(assignments: readonly Assignment[]): Map<PciAddress, string[]> {
+  const owners = new Map<PciAddress, string[]>();
+  for (const { name, members } of assignments) {
+    for (const member of members) {
+      const names = owners.get(member);
+      if (names === undefined) owners.set(member, [name]);
+      else names.push(name);
+    }
+  }
+  for (const [member, names] of owners) if (names.length < 2) owners.delete(member);
+  return owners;
 }
 
 /**

@@ -123,3 +123,34 @@ test("disagreements of the source are findings", () => {
   const machine = machineOf([gpu(A, "a", [])], { disagreements: [{ gpus: [A, B], reason: "two against four" }] });
   assert.ok(kinds(machine).includes("disagreement"));
 });
+
+test("groups that were only computed from what could not be read hide no NVLink", () => {
+  const gpus = [gpu(A, "a", [to(B, 0)]), gpu(B, "b", [to(A, 0)])];
+  const pathless = machineOf(gpus, { virtual: false, platform: "unknown", functions: [made(A), made(B)] });
+  const { findings } = audit(pathless, []);
+  assert.match(findings[0]?.reason ?? "", /IOMMU groups are not known and may separate a and b, NVLink joins them/);
+  const behindOnePort = [portWithoutAcs("0000:00:01.0", "root-port", 1), made(A), made(B, { parent: "0000:00:01.0" })];
+  assert.deepEqual(kinds({ ...pathless, functions: behindOnePort }), []);
+});
+
+test("a GPU in two assignments is a finding however much is cut", () => {
+  const gpus = [withMask(gpu(A, "a", [to(B, 0)]), 0x3f0000), withMask(gpu(B, "b", [to(A, 0)]), 0x3f0000)];
+  const { findings } = audit(machineOf(gpus), parseAssignments(machineOf(gpus), ["x=a", "y=a,b"]));
+  assert.deepEqual(
+    findings.map(({ kind, reason }) => [kind, reason]),
+    [["two-owners", "a is in 2 assignments: x, y"]],
+  );
+});
+
+test("an assignment without members makes nobody an owner", () => {
+  const machine = builtinMachine("c4140");
+  assert.equal(audit(machine, [{ name: "empty", members: [] }]).findings.length, 6);
+});
+
+test("unknown far ends of the host alone cross to no assignment", () => {
+  const lost = gpu(C, "c", [{ kind: "unknown" }]);
+  const fenced = withMask(gpu(A, "a", [{ kind: "unknown" }]), 0x3f0000);
+  assert.deepEqual(kinds(machineOf([fenced, lost]), ["x=a"]), []);
+  assert.deepEqual(kinds(machineOf([fenced, lost])), ["unknown-far-end"]);
+  assert.deepEqual(kinds(machineOf([withMask(fenced, 0), lost]), ["x=a"]), ["unknown-far-end", "unknown-far-end"]);
+});

@@ -1,10 +1,10 @@
 import type { Assignment, Machine, Unknown } from "../machine/machine.js";
 import type { PciAddress } from "../pci/address.js";
 import { acsOverrides } from "./acs_overrides.js";
-import { ownersOf } from "./assignment.js";
+import { HOST, ownersOf, sharedMembers } from "./assignment.js";
 import {
   byGpu,
-  effectiveGroups,
+  certainGroups,
   type Isolation,
   type IsolationOptions,
   isolation,
@@ -22,7 +22,7 @@ export interface FindingLink {
 
 /** A path between two owners that should not be there, or something that may hide one. */
 export interface Finding {
-  kind: "nvlink" | "nvswitch" | "unknown-far-end" | "pcie" | "acs-override" | "disagreement";
+  kind: "nvlink" | "nvswitch" | "unknown-far-end" | "two-owners" | "pcie" | "acs-override" | "disagreement";
   /** Addresses of the functions it is about. */
   functions: string[];
   links: FindingLink[];
@@ -37,29 +37,35 @@ export interface Audit {
   notes: string[];
 }
 
-/** Whether two functions have one owner, and how to name an owner in a sentence. */
+/** Who owns a function, and how to say in a sentence that two owners are two. */
 interface Ownership {
   ownerOf(address: string): string;
   /** Set when assignments were given; without, every IOMMU group is an owner. */
   byAssignment: boolean;
+  /** Whether these groups are the kernel's own, so that they do separate. */
+  groupsKnown: boolean;
 }
 
 /**
  * Everything that crosses between two owners. With assignments each of them is an owner (and the host); without, each
- * IOMMU group is, since that is what passthrough goes by. A GPU without a group is its own.
+ * IOMMU group is, since that is what passthrough goes by. A GPU without a group, or of which none is certain, is its own.
+ * An assignment without members is nobody's.
  */
 export function audit(machine: Machine, assignments: readonly Assignment[], options: IsolationOptions = {}): Audit {
   const graph = new LinkGraph(machine);
   const state = isolation(machine, options, graph);
-  const ownership =
-    assignments.length > 0
-      ? { ownerOf: ownersOf(machine, assignments), byAssignment: true }
-      : { ownerOf: groupOwners(state), byAssignment: false };
+  const byAssignment = assignments.some(({ members }) => members.length > 0);
+  const ownership = {
+    ownerOf: byAssignment ? ownersOf(machine, assignments) : groupOwners(certainGroups(machine, state)),
+    byAssignment,
+    groupsKnown: state.kernel.length > 0 || machine.platform === "powernv",
+  };
   const findings = [
+    ...sharedFindings(machine, assignments),
     ...pairFindings(graph, ownership),
     ...bridgeFindings(machine, graph, ownership),
     ...switchFindings(graph, ownership),
-    ...unknownFindings(machine, graph),
+    ...unknownFindings(machine, graph, ownership),
     ...(ownership.byAssignment ? pcieFindings(machine, state, ownership) : []),
     ...overrideFindings(machine),
     ...disagreementFindings(machine),
@@ -67,8 +73,7 @@ export function audit(machine: Machine, assignments: readonly Assignment[], opti
   return { findings, unknown: machine.unknown, notes: state.notes };
 }
 
-function groupOwners(state: Isolation): (address: string) => string {
-  const groups = effectiveGroups(state);
+function groupOwners(groups: readonly PciAddress[][]): (address: string) => string {
   const owner = new Map<PciAddress, string>();
   groups.forEach((members, index) => {
     for (const member of members) owner.set(member, `group ${index}`);
@@ -76,14 +81,27 @@ function groupOwners(state: Isolation): (address: string) => string {
   return (address) => owner.get(address) ?? address;
 }
 
-function pairFindings(graph: LinkGraph, { ownerOf, byAssignment }: Ownership): Finding[] {
+/** What is given to two owners joins them, whatever is cut. */
+function sharedFindings(machine: Machine, assignments: readonly Assignment[]): Finding[] {
+  const names = new Map(machine.gpus.map((gpu) => [gpu.address, gpu.name]));
+  return [...sharedMembers(assignments)].map(([member, owners]) => ({
+    kind: "two-owners",
+    functions: [member],
+    links: [],
+    reason: `${names.get(member) ?? member} is in ${owners.length} assignments: ${owners.join(", ")}`,
+    action: "give it to one of them",
+  }));
+}
+
+function pairFindings(graph: LinkGraph, { ownerOf, byAssignment, groupsKnown }: Ownership): Finding[] {
   return graph.pairs.flatMap((pair): Finding[] => {
     const [ownerA, ownerB] = [ownerOf(pair.a.address), ownerOf(pair.b.address)];
     const join = ownerA === ownerB ? undefined : pairJoin(graph, pair);
     if (join === undefined) return [];
+    const separate = groupsKnown ? "IOMMU groups separate" : "IOMMU groups are not known and may separate";
     const reason = byAssignment
       ? `${ownerA} (${pair.a.name}) and ${ownerB} (${pair.b.name}) reach each other: ${join.reason}`
-      : `IOMMU groups separate ${pair.a.name} and ${pair.b.name}, NVLink joins them: ${join.reason}`;
+      : `${separate} ${pair.a.name} and ${pair.b.name}, NVLink joins them: ${join.reason}`;
     return [
       {
         kind: "nvlink",
@@ -138,24 +156,28 @@ function switchFindings(graph: LinkGraph, { ownerOf }: Ownership): Finding[] {
   });
 }
 
-/** One finding per GPU whose links may end anywhere. */
-function unknownFindings(machine: Machine, graph: LinkGraph): Finding[] {
+/**
+ * One finding per GPU whose links may end anywhere. While only the host has such links they cross to nobody: those of
+ * every assignment end where that is known, or are cut.
+ */
+function unknownFindings(machine: Machine, graph: LinkGraph, { ownerOf, byAssignment }: Ownership): Finding[] {
   const open = new Map(byGpu(uncut(graph, graph.toUnknown)).map(({ gpu, ends }) => [gpu, ends]));
-  return machine.gpus.flatMap((gpu): Finding[] => {
+  const silent = new Set(graph.silent);
+  const lost = machine.gpus.filter((gpu) => open.has(gpu) || silent.has(gpu));
+  if (byAssignment && lost.every((gpu) => ownerOf(gpu.address) === HOST)) return [];
+  return lost.map((gpu): Finding => {
     const ends = open.get(gpu) ?? [];
-    const silent = gpu.links.length === 0 && gpu.nvlink !== "none";
-    if (ends.length === 0 && !silent) return [];
-    const what = silent ? "its NVLinks are not known" : `far ends not known (${linkNumbers(ends)})`;
+    const contested = ends.filter((end) => graph.isContested(end.link));
+    const what = ends.length === 0 ? "its NVLinks are not known" : `far ends not known (${linkNumbers(ends)})`;
+    const why = contested.length > 0 ? `; descriptions contradict each other (${linkNumbers(contested)})` : "";
     const part = gpu.part === "unknown" ? "a part without a fence" : gpu.part;
-    return [
-      {
-        kind: "unknown-far-end",
-        functions: [gpu.address],
-        links: ends.map(findingLink),
-        reason: `${gpu.name === gpu.address ? gpu.address : `${gpu.name} (${gpu.address})`}, ${part}: ${what}`,
-        action: "tell where its links end: --nvlink FILE with the output of nvidia-smi nvlink -p, or a device tree",
-      },
-    ];
+    return {
+      kind: "unknown-far-end",
+      functions: [gpu.address],
+      links: ends.map(findingLink),
+      reason: `${gpu.name === gpu.address ? gpu.address : `${gpu.name} (${gpu.address})`}, ${part}: ${what}${why}`,
+      action: "tell where its links end: --nvlink FILE with the output of nvidia-smi nvlink -p, or a device tree",
+    };
   });
 }
 

@@ -66,3 +66,38 @@ test("a refused isolate_nvlink on the command line is noted", () => {
   const machine = { ...builtinMachine("redbud"), kernel: { commandLine: "isolate_nvlink=perhaps" } };
   assert.match(isolation(machine).notes.join("\n"), /isolate_nvlink=perhaps .* ignores it/);
 });
+
+test("a group of a powernv kernel that no NPU explains joins what is in it", () => {
+  const sequoia = builtinMachine("sequoia");
+  const [first, second, , fourth] = sequoia.gpus.map((one) => one.address);
+  assert.ok(first && second && fourth);
+  const cut = { ...sequoia, virtual: false, gpus: sequoia.gpus.map((one) => withMask(one, 0x3f0000)) };
+  const together = (members: string[]) =>
+    isolation({ ...cut, groups: [{ id: 3, members }] }).now.some((set) => members.every((one) => set.includes(one)));
+  assert.equal(together([first, second]), false);
+  assert.equal(together([first, fourth]), true);
+});
+
+test("what the kernel has in no group is joined by our rules", () => {
+  const [root, other] = ["0000:00:01.0", "0000:01:00.1"];
+  const functions = [port(root, "root-port", 1), made(A, { multifunction: true }), made(other)];
+  const machine = machineOf([gpu(A, "a", [])], { functions, virtual: false });
+  const joined = (groups: { id: number; members: string[] }[]) =>
+    isolation({ ...machine, groups }).now.some((set) => set.includes(A) && set.includes(other));
+  assert.equal(joined([]), true);
+  assert.equal(joined([{ id: 0, members: [root, A] }]), true);
+  assert.equal(
+    joined([
+      { id: 0, members: [A] },
+      { id: 1, members: [other] },
+    ]),
+    false,
+  );
+});
+
+test("GPUs that list no links may meet each other", () => {
+  const silent = machineOf([gpu(A, "a", []), gpu(B, "b", [], "unknown")]);
+  assert.ok(isolation(silent).now.some((set) => set.includes(A) && set.includes(B)));
+  const without = machineOf(silent.gpus.map((one) => ({ ...one, nvlink: "none" as const })));
+  assert.ok(!isolation(without).now.some((set) => set.includes(A) && set.includes(B)));
+});

@@ -63,6 +63,16 @@ export function effectiveGroups({ kernel, computed }: Isolation): PciAddress[][]
   return kernel.length > 0 ? kernel : computed;
 }
 
+/**
+ * The groups that functions certainly share. Where neither the kernel's groups nor all capabilities were read, computed
+ * groups are too large, which is safe for what is separated, but would hide what NVLink joins across the real ones.
+ */
+export function certainGroups(machine: Machine, state: Isolation): PciAddress[][] {
+  if (state.kernel.length > 0 || machine.platform === "powernv") return effectiveGroups(state);
+  const joins = pcieJoins(machine.functions, new Hierarchy(machine.functions));
+  return setsOf(machine, pcie(joins.filter((join) => join.certain)));
+}
+
 /** What PCIe does not keep apart now, and what of it nothing known would separate. */
 interface PcieIsolation {
   computed: PciAddress[][];
@@ -70,10 +80,25 @@ interface PcieIsolation {
   possible: JoinedPair[];
 }
 
-/** A compound group is powernv's answer to NVLink, not to PCIe: below it every partitionable endpoint is apart. */
+/**
+ * A compound group is powernv's answer to NVLink, not to PCIe: below it every partitionable endpoint is apart. Any other
+ * group of the kernel's stands.
+ */
 function powernvIsolation(machine: Machine, options: IsolationOptions): PcieIsolation {
   const computed = powernvGroups(machine, wantsIsolation(machine, options));
-  const now = powernvGroups(machine, true).flatMap((group) => star(group, "one partitionable endpoint group"));
+  const endpoints = powernvGroups(machine, true).flatMap((group) => star(group, "one partitionable endpoint group"));
+  const compound = new DisjointSets<PciAddress>();
+  for (const [first, ...rest] of powernvGroups(machine, false)) {
+    for (const member of rest) if (first !== undefined) compound.join(first, member);
+  }
+  const known = new Set(machine.functions.map((fn) => fn.address));
+  const unexplained = (machine.groups ?? []).flatMap(({ id, members }) => {
+    const present = members.filter((member) => known.has(member));
+    const [first] = present;
+    const explained = first === undefined || present.every((member) => compound.joined(first, member));
+    return explained ? [] : star(present, `IOMMU group ${id} of the kernel`);
+  });
+  const now = [...endpoints, ...unexplained];
   return { computed, now, possible: now };
 }
 
@@ -92,7 +117,7 @@ function wantsIsolation(machine: Machine, options: IsolationOptions): boolean {
 }
 
 function pcie(joins: readonly PcieJoin[]): JoinedPair[] {
-  return joins.map((join) => ({ ...join, via: "pcie" }));
+  return joins.map(({ a, b, reason, action }) => ({ a, b, via: "pcie", reason, action }));
 }
 
 /** All functions (and whatever else is joined to them) in sets that the pairs join. */
@@ -123,8 +148,13 @@ function kernelJoins(
   for (const { a, b } of computed) byRules.join(a, b);
   const groupOf = new Map(groups.flatMap(({ id, members }) => members.map((member) => [member, id] as const)));
   const known = new Set(machine.functions.map((fn) => fn.address));
-  const inside = ({ a, b }: PcieJoin) => groupOf.has(a) && groupOf.get(a) === groupOf.get(b);
   const explained = new Set<number>();
+  // What the kernel has put in no group it does not keep apart either.
+  const stands = ({ a, b }: PcieJoin) => {
+    const [groupA, groupB] = [groupOf.get(a), groupOf.get(b)];
+    if (groupA === undefined || groupB === undefined) return true;
+    return groupA === groupB && explained.has(groupA);
+  };
   const unexplained: JoinedPair[] = [];
   for (const { id, members } of groups) {
     const [first] = members;
@@ -132,9 +162,10 @@ function kernelJoins(
     if (first !== undefined && members.every((member) => byRules.joined(first, member))) explained.add(id);
     else unexplained.push(...star(present, `IOMMU group ${id} of the kernel`));
   }
-  const within = (joins: readonly PcieJoin[]) =>
-    pcie(joins.filter((join) => inside(join) && explained.has(groupOf.get(join.a) ?? -1)));
-  return { now: [...within(computed), ...unexplained], possible: [...within(possible), ...unexplained] };
+  return {
+    now: [...pcie(computed.filter(stands)), ...unexplained],
+    possible: [...pcie(possible.filter(stands)), ...unexplained],
+  };
 }
 
 /** Every pair that NVLink joins now. A link whose far end is unknown may end at any other such link. */
@@ -166,14 +197,15 @@ function linkJoins(graph: LinkGraph): JoinedPair[] {
       });
     }
   }
-  const lost = byGpu(uncut(graph, graph.toUnknown));
+  const lost = [...byGpu(uncut(graph, graph.toUnknown)), ...graph.silent.map((gpu) => ({ gpu, ends: [] }))];
   for (const { gpu, ends } of lost.slice(1)) {
+    const links = ends.length > 0 ? linkNumbers(ends) : "all NVLinks";
     joins.push({
       a: lost[0]?.gpu.address ?? gpu.address,
       b: gpu.address,
       via: "nvlink",
-      reason: `far ends of ${linkNumbers(ends)} of ${gpu.name} are not known and may be there`,
-      action: canCut(gpu) ? `cut ${linkNumbers(ends)} of ${gpu.name}` : null,
+      reason: `far ends of ${links} of ${gpu.name} are not known and may be there`,
+      action: canCut(gpu) ? `cut ${links} of ${gpu.name}` : null,
     });
   }
   return joins;

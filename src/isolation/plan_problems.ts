@@ -1,7 +1,7 @@
 import type { Assignment, Gpu, Machine } from "../machine/machine.js";
 import { partFacts } from "../machine/part.js";
 import type { PciAddress } from "../pci/address.js";
-import { HOST } from "./assignment.js";
+import { HOST, sharedMembers } from "./assignment.js";
 import type { JoinedPair } from "./isolation.js";
 import type { LinkGraph } from "./links.js";
 import { pcieCrossings } from "./pcie_crossings.js";
@@ -44,7 +44,7 @@ export interface PlanState {
 /** Everything that keeps a plan from isolating, or weakens it. */
 export function planProblems(state: PlanState): PlanProblem[] {
   return [
-    ...sharedMembers(state),
+    ...twoOwners(state),
     ...state.machine.gpus.flatMap((gpu) => partProblems(gpu, state)),
     ...strayBridges(state),
     ...boundHostGpus(state),
@@ -54,14 +54,9 @@ export function planProblems(state: PlanState): PlanProblem[] {
   ];
 }
 
-function sharedMembers({ machine, assignments }: PlanState): PlanProblem[] {
+function twoOwners({ machine, assignments }: PlanState): PlanProblem[] {
   const names = new Map(machine.gpus.map((gpu) => [gpu.address, gpu.name]));
-  const owners = new Map<PciAddress, string[]>();
-  for (const { name, members } of assignments) {
-    for (const member of members) owners.set(member, [...(owners.get(member) ?? []), name]);
-  }
-  return [...owners].flatMap(([member, by]) => {
-    if (by.length < 2) return [];
+  return [...sharedMembers(assignments)].map(([member, by]) => {
     const name = names.get(member) ?? member;
     return {
       kind: "gpu-in-two-assignments",
