@@ -8,6 +8,7 @@ import { cells, textBytes, u32, u32Bytes, u64Bytes } from "../devicetree/propert
 import { readDeviceTree } from "../devicetree/read.js";
 import type { DeviceTree, DeviceTreeNode } from "../devicetree/tree.js";
 import { writeDeviceTree } from "../devicetree/write.js";
+import { readCapture, writeCapture } from "./capture.js";
 import { MachineError } from "./error.js";
 import { probeNvlink } from "./firmware.js";
 import { machineFromDeviceTree } from "./from_device_tree.js";
@@ -400,18 +401,67 @@ test("a P100 has four links, whatever its peers say", () => {
   assert.deepEqual([gpus[0]?.part, gpus[0]?.links.length], ["GP100", 4]);
 });
 
-test("a GPU without an address is left out, and who listed it does not know where the link leads", () => {
+test("a GPU without an address gets a free one, so that its links still count", () => {
   const { machine, gpus } = damaged(set(GPU[2] ?? "", "reg", new Uint8Array(3)));
-  assert.equal(gpus.length, 2);
-  assert.deepEqual(far(gpus[0]), ["05/0", "00.0", "unknown", "unknown", "05/4", "00.1"]);
-  says(machine, /is a PCI function without an address/);
+  assert.deepEqual(
+    gpus.map(({ address }) => address),
+    ["0004:00:01.0", "0004:04:00.0", "0004:05:00.0"],
+  );
+  assert.deepEqual(far(gpus[1]), ["05/0", "00.0", "00/1", "00/4", "05/4", "00.1"]);
+  says(machine, /does not tell a PCI address of its own/);
 });
 
-test("a function at the address of another is left out", () => {
+test("a GPU at the address of another is moved, a function without NVLinks is left out", () => {
   const { machine, gpus } = damaged(set(GPU[1] ?? "", "reg", u32Bytes(0x40000, 0, 0, 0, 0)));
-  assert.equal(gpus.length, 2);
-  assert.equal(far(gpus[0])[0], "unknown");
-  says(machine, /have the same address/);
+  assert.equal(gpus.length, 3);
+  assert.deepEqual(far(gpus.find(({ name }) => name === "GPU0")).slice(0, 2), ["00/0", "00.0"]);
+  says(machine, /does not tell a PCI address of its own/);
+  const ports = damaged(set(`${SWITCH}/pci@b`, "reg", u32Bytes(0x25000, 0, 0, 0, 0)));
+  says(ports.machine, /have the same address/);
+});
+
+/** Two GPUs and their bridges in nodes that say nothing but how NVLinks join them: no address, id, class or bus. */
+function bare(peers: number): DeviceTree {
+  const node = (name: string, properties: Record<string, Uint8Array>, children: DeviceTreeNode[] = []) => ({
+    name,
+    properties: new Map(Object.entries(properties)),
+    children,
+  });
+  const gpu = (slot: number) =>
+    node(`gpu@${slot}`, {
+      phandle: u32Bytes(slot + 1),
+      "ibm,npu": u32Bytes(slot + 11),
+      "ibm,nvlink-peers": u32Bytes(...[2 - slot, slot + 11, 0, 0, 2 - slot, 0].slice(0, peers)),
+      "ibm,slot-label": textBytes(`GPU${slot}`),
+    });
+  const bridge = (slot: number) =>
+    node(`bridge@${slot}`, { phandle: u32Bytes(slot + 11), "ibm,gpu": u32Bytes(slot + 1) });
+  const npu = node("npu", { compatible: textBytes("ibm,power9-npu-pciex") }, [bridge(0), bridge(1)]);
+  const root = node("", {}, [gpu(0), node("soc", { reg: u32Bytes(0) }), node("a", {}, [node("b", {}, [gpu(1)])]), npu]);
+  return { root, reservations: [], bootCpu: 0 };
+}
+
+test("nodes with NVLink properties are GPUs and bridges wherever they are and whatever else they lack", () => {
+  const made = machine(bare(6));
+  assert.equal(made.platform, "powernv");
+  assert.equal(made.functions.length, 4);
+  assert.deepEqual(
+    made.gpus.map(({ name, part, bridges }) => `${name} ${part} ${bridges.length}`),
+    ["GPU0 GV100 1", "GPU1 GV100 1"],
+  );
+  assert.deepEqual(
+    made.gpus.map(({ links }) => links.map(({ far }) => far.kind)),
+    [
+      ["gpu", "bridge", "none", "none", "gpu", "none"],
+      ["gpu", "bridge", "none", "none", "gpu", "none"],
+    ],
+  );
+  says(made, /its six links make it a V100/);
+  assert.deepEqual(readCapture(writeCapture(made, "2026-01-02T03:04:05Z")).gpus, made.gpus);
+});
+
+test("a GPU without ids is no V100 when it has another number of links", () => {
+  for (const { part } of machine(bare(5)).gpus) assert.equal(part, "unknown");
 });
 
 test("a host bridge that tells no domain is numbered by its chip and index, else by what is free", () => {

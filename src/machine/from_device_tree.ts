@@ -12,7 +12,7 @@ import { Notes } from "./from_device_tree_notes.js";
 import { type PciNode, pciNodes } from "./from_device_tree_pci.js";
 import type { BridgeNode, GpuNode, Scene } from "./from_device_tree_scene.js";
 import { identifyGpu } from "./gpu_part.js";
-import type { CoherentMemory, Kernel, Machine, Origin } from "./machine.js";
+import type { CoherentMemory, Kernel, Machine } from "./machine.js";
 import { partFacts } from "./part.js";
 
 /**
@@ -37,7 +37,7 @@ export function machineFromDeviceTree(tree: DeviceTree, source: string): Machine
     notes,
   };
   const bridges = bridgeNodes(nodes, scene);
-  const gpus = gpuNodes(nodes, scene.origin);
+  const gpus = gpuNodes(nodes, scene);
   const gpuList = [...gpus.values()];
   claimBridges(gpuList, bridges, scene);
   nameGpus(gpuList, [...bridges.values()], notes);
@@ -47,7 +47,7 @@ export function machineFromDeviceTree(tree: DeviceTree, source: string): Machine
   return {
     name: machineName(tree, notes),
     virtual: true,
-    platform: isCompatible(tree.root, "ibm,powernv") ? "powernv" : "unknown",
+    platform: isCompatible(tree.root, "ibm,powernv") || nodes.some(({ host }) => host.npu) ? "powernv" : "unknown",
     source,
     ...(kernel && { kernel }),
     functions: nodes.map(({ fn }) => fn),
@@ -59,13 +59,15 @@ export function machineFromDeviceTree(tree: DeviceTree, source: string): Machine
 }
 
 /** The GPUs: functions known as such, and those that NVLink properties make one. */
-function gpuNodes(nodes: readonly PciNode[], origin: Origin): Map<DeviceTreeNode, GpuNode> {
+function gpuNodes(nodes: readonly PciNode[], { origin, notes }: Scene): Map<DeviceTreeNode, GpuNode> {
   const gpus = new Map<DeviceTreeNode, GpuNode>();
   for (const pci of nodes) {
     const { node, fn } = pci;
     const linked = node.properties.has("ibm,npu") || node.properties.has("ibm,nvlink-peers");
+    if (isBridge(pci)) continue;
+    if (linked) nameByLinks(pci, notes);
     const known = identifyGpu(fn);
-    if (isBridge(pci) || (known === undefined && !linked)) continue;
+    if (known === undefined && !linked) continue;
     const part = known?.part ?? "unknown";
     const linkCount = known?.linkCount ?? partFacts(part)?.links;
     gpus.set(node, {
@@ -83,6 +85,20 @@ function gpuNodes(nodes: readonly PciNode[], origin: Origin): Map<DeviceTreeNode
     });
   }
   return gpus;
+}
+
+/**
+ * A GPU without any id is named by its links: `ibm,nvlink-peers` is of NVLink2 on POWER9, and the only GPU with six links
+ * there is the V100. A fence checks the chip itself before it writes.
+ */
+function nameByLinks({ node, path, fn }: PciNode, notes: Notes): void {
+  if (fn.vendorId !== undefined || fn.deviceId !== undefined) return;
+  if (node.properties.get("ibm,nvlink-peers")?.length !== 4 * (partFacts("GV100")?.links ?? 0)) return;
+  fn.name ??= "NVIDIA GV100";
+  notes.add(
+    `which part the GPU ${fn.address} is: ${path} has no vendor-id and no device-id; its six links make it a V100`,
+    [fn.address],
+  );
 }
 
 /** Each GPU's memory, by its first bridge. POWER8's GPUs have bridges and no memory that the CPU could address. */

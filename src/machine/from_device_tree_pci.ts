@@ -1,10 +1,11 @@
 import { walk } from "../devicetree/path.js";
 import { cells, u32, u32At, u64 } from "../devicetree/property.js";
 import type { DeviceTree, DeviceTreeNode } from "../devicetree/tree.js";
-import { compareAddresses, formatAddress, type PciAddress } from "../pci/address.js";
+import { compareAddresses, formatAddress, type PciAddress, splitAddress } from "../pci/address.js";
 import type { Bar, PciFunction } from "../pci/function.js";
 import { PHBS_PER_CHIP } from "./firmware/power9_map.js";
 import { isCompatible } from "./from_device_tree_compatible.js";
+import { isNvlinkEnd, nvlinkAncestors } from "./from_device_tree_ends.js";
 import type { Notes } from "./from_device_tree_notes.js";
 
 /** A PCI host bridge: the root of a domain. */
@@ -31,36 +32,80 @@ export interface PciNode {
 interface Bus {
   host: HostBridge;
   port: PciNode | null;
+  /** Only the NVLink ends below it make it a bus: its other children are no functions. */
+  implied?: true;
 }
+
+/** A node that is a function by its NVLink properties, without an address of its own. */
+interface UnplacedNode {
+  node: DeviceTreeNode;
+  path: string;
+  bus: Bus;
+}
+
+/** Devices of a domain: 256 buses of 32. */
+const DEVICES = 256 * 32;
 
 const NPU_HOST_BRIDGES = ["ibm,power9-npu-pciex", "ibm,power8-npu-pciex"] as const;
 
 /**
  * All PCI functions of a tree, in the order of their addresses: the nodes below a host bridge, and below ports, that have
- * a `reg` (PCI Bus Binding to Open Firmware 2.1, section 2.2.1.1).
+ * a `reg` (PCI Bus Binding to Open Firmware 2.1, section 2.2.1.1). A node with NVLink properties is one wherever it is:
+ * left out, it would hide what its links join.
  */
 export function pciNodes(tree: DeviceTree, notes: Notes): PciNode[] {
+  const ancestors = nvlinkAncestors(tree.root);
   const buses = new Map<DeviceTreeNode, Bus>();
   const byAddress = new Map<PciAddress, PciNode>();
+  const unplaced: UnplacedNode[] = [];
   const domains: DomainNumbers = { taken: new Set(), next: 0 };
   for (const { node, path, parent } of walk(tree.root)) {
     const bus = parent && buses.get(parent);
-    if (bus === undefined) {
-      if (isHostBridge(node)) buses.set(node, { host: readHostBridge(node, path, domains, notes), port: null });
+    if (bus === undefined || (bus.implied && !isNvlinkEnd(node))) {
+      const implied = !isHostBridge(node);
+      if (implied && !node.children.some(isNvlinkEnd)) continue;
+      buses.set(node, { host: readHostBridge(node, path, domains, notes), port: null, ...(implied && { implied }) });
       continue;
     }
     const found = readFunction(node, path, bus, notes);
-    if (found === undefined) continue;
-    const { address } = found.fn;
-    const twin = byAddress.get(address);
-    if (twin === undefined) byAddress.set(address, found);
-    else notes.add(`${twin.path} and ${path} have the same address; the second is left out`, [address]);
-    if (isBus(found)) buses.set(node, { host: bus.host, port: twin ?? found });
+    const twin = found && byAddress.get(found.fn.address);
+    if (isNvlinkEnd(node) && (found === undefined || twin !== undefined)) {
+      unplaced.push({ node, path, bus });
+    } else if (found === undefined) {
+      if (ancestors.has(node)) buses.set(node, { ...bus, implied: true });
+    } else {
+      if (twin === undefined) byAddress.set(found.fn.address, found);
+      else notes.add(`${twin.path} and ${path} have the same address; the second is left out`, [found.fn.address]);
+      if (isBus(found) || ancestors.has(node)) buses.set(node, { host: bus.host, port: twin ?? found });
+    }
   }
+  for (const found of placeNodes(unplaced, byAddress, notes)) byAddress.set(found.fn.address, found);
   const nodes = [...byAddress.values()].sort((a, b) => compareAddresses(a.fn.address, b.fn.address));
   completeBuses(nodes);
   markMultifunction(nodes);
   return nodes;
+}
+
+/** Gives NVLink ends without an address of their own the next free device number of their host bridge's root bus. */
+function* placeNodes(
+  unplaced: readonly UnplacedNode[],
+  taken: ReadonlyMap<PciAddress, PciNode>,
+  notes: Notes,
+): Generator<PciNode> {
+  const next = new Map<number, number>();
+  for (const { node, path, bus } of unplaced) {
+    const { domain } = bus.host;
+    let slot = next.get(domain) ?? 0;
+    const address = () => formatAddress({ domain, bus: slot >> 5, device: slot & 31, function: 0 });
+    while (slot < DEVICES && taken.has(address())) slot++;
+    next.set(domain, slot + 1);
+    if (slot >= DEVICES) {
+      notes.add(`${path} is left out: its PCI domain has no free address`);
+      continue;
+    }
+    notes.add(`${path} does not tell a PCI address of its own; it was given ${address()}`, [address()]);
+    yield functionAt(address(), node, path, bus, notes);
+  }
 }
 
 function isHostBridge(node: DeviceTreeNode): boolean {
@@ -108,21 +153,26 @@ function freeDomain(domains: DomainNumbers): number {
   return domains.next;
 }
 
-function readFunction(node: DeviceTreeNode, path: string, { host, port }: Bus, notes: Notes): PciNode | undefined {
+function readFunction(node: DeviceTreeNode, path: string, bus: Bus, notes: Notes): PciNode | undefined {
   const where = notes.read(path, () => u32At(node, "reg", 0));
-  const ids = readIds(node, path, notes);
   if (where === undefined) {
-    if (ids.vendorId !== undefined) notes.add(`${path} is a PCI function without an address and is left out`);
+    if (node.properties.has("vendor-id") && !isNvlinkEnd(node)) {
+      notes.add(`${path} is a PCI function without an address and is left out`);
+    }
     return undefined;
   }
-  const bus = (where >>> 16) & 0xff;
   const address = formatAddress({
-    domain: host.domain,
-    bus,
+    domain: bus.host.domain,
+    bus: (where >>> 16) & 0xff,
     device: (where >>> 11) & 31,
     function: (where >>> 8) & 7,
   });
-  const buses = readBuses(node, path, bus, notes);
+  return functionAt(address, node, path, bus, notes);
+}
+
+function functionAt(address: PciAddress, node: DeviceTreeNode, path: string, { host, port }: Bus, notes: Notes) {
+  const ids = readIds(node, path, notes);
+  const buses = readBuses(node, path, splitAddress(address).bus, notes);
   const fn: PciFunction = {
     address,
     ...ids,
