@@ -333,3 +333,25 @@ test("BARs of a virtual function are told by the kernel's word for them", () => 
     assert.equal(fn.text.virtualBars, true);
   }
 });
+
+test("the tags, entities and quote bars of forums and issue trackers around a listing go", () => {
+  const lines = [
+    "06:00.0 3D controller: NVIDIA Corporation Device 1db1 (rev a1)",
+    "        Flags: fast devsel, IRQ 82, NUMA node 8",
+    "        Memory at 620c280000000 (32-bit, non-prefetchable) [disabled] [size=16M]",
+    "        Capabilities: [ac0] #23",
+    "        Kernel driver in use: vfio-pci",
+  ];
+  const plain = lines.join("\n");
+  const [expected] = parseLspci(plain).functions;
+  for (const text of [
+    `[code]${plain}[/code]`,
+    `[QUOTE=somebody][CODE]${plain}[/CODE][/QUOTE]`,
+    `<pre><code class="hljs">${plain}</code></pre>`,
+    lines.map((line) => `${line}<br />`).join("\n"),
+    lines.map((line) => `&gt; ${line.replaceAll(" ", "&nbsp;")}`).join("\n"),
+    lines.map((line) => `| ${line}`).join("\n"),
+  ]) {
+    assert.deepEqual(parseLspci(text).functions, [expected], text);
+  }
+});

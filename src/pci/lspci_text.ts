@@ -12,9 +12,22 @@ export interface TextLine {
 
 const TAB = 8;
 
+/** What forums and issue trackers put around a pasted listing. lspci's own `<?>`, `<access denied>` are none of these. */
+const TAGS =
+  /<\/?(?:pre|code|p|br|blockquote|span|div)\b[^<>]{0,200}>|\[\/?(?:code|quote|pre|spoiler)(?:=[^[\]]{0,100})?\]/gi;
+const ENTITIES = /&(?:gt|lt|amp|quot|nbsp|#0?39);/g;
+const CHARACTERS: Readonly<Record<string, string>> = {
+  "&gt;": ">",
+  "&lt;": "<",
+  "&amp;": "&",
+  "&quot;": '"',
+  "&nbsp;": " ",
+};
+
 /**
- * Splits a text into lines: byte order mark, carriage returns, quote marks (`> >> > `) and code fences go, tabs and
- * no-break spaces count as white space. Time is linear in the text.
+ * Splits a text into lines: byte order mark, carriage returns, quote marks (`> >> > | `), code fences and the tags of
+ * forums (`[code]`, `<pre>`) go, HTML's entities are read, tabs and no-break spaces count as white space. Time is linear
+ * in the text.
  */
 export function textLines(text: string): TextLine[] {
   return text
@@ -24,7 +37,7 @@ export function textLines(text: string): TextLine[] {
 }
 
 function textLine(raw: string, number: number): TextLine {
-  const line = raw.trimEnd();
+  const line = withoutMarkup(raw).trimEnd();
   let start = 0;
   let column = 0;
   let indent = 0;
@@ -37,7 +50,7 @@ function textLine(raw: string, number: number): TextLine {
     } else if (char === " " || char === "\u00a0") {
       indent++;
       column++;
-    } else if (char === ">") {
+    } else if (char === ">" || char === "|") {
       // The space after a quote mark belongs to the mark.
       const spaced = line.charAt(start + 1) === " ";
       if (spaced) start++;
@@ -47,5 +60,11 @@ function textLine(raw: string, number: number): TextLine {
   }
   const text = line.slice(start);
   const fence = text.startsWith("```") || text.startsWith("~~~");
-  return { number, indent, width: column + text.length, text: fence ? "" : text };
+  const bare = /^`[^`]+`$/.test(text) ? text.slice(1, -1) : text;
+  return { number, indent, width: column + text.length, text: fence ? "" : bare };
+}
+
+function withoutMarkup(line: string): string {
+  if (!/[<&[]/.test(line)) return line;
+  return line.replace(TAGS, "").replace(ENTITIES, (entity) => CHARACTERS[entity] ?? "'");
 }
