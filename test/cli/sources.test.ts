@@ -153,6 +153,13 @@ describe("lspci and nvidia-smi", { concurrency: 4 }, () => {
     }
   });
 
+  test("far ends that are told count although nothing is known of IOMMU groups", async () => {
+    const path = folder.file("no-groups.txt", FOUR_V100S.replaceAll(/, IOMMU group \d+/g, ""));
+    const links = testData("nvidia-smi/c4140-nvlink-remote.txt");
+    const audit = await json<AuditJson>(1, "audit", "--lspci", path, "--nvlink", links);
+    assert.equal(audit.findings.filter(({ kind }) => kind === "nvlink").length, 6);
+  });
+
   test("our own matrix is a cross-check: none of before the fence, all pairs of after it", async () => {
     const out = folder.path("fenced.json");
     const alone = [0, 1, 2, 3].flatMap((gpu) => ["--assign", `vm${gpu}=GPU${gpu}`]);
