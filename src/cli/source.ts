@@ -20,10 +20,10 @@ export interface SourceOptions {
 }
 
 const MIB = 1 << 20;
-const DEVICE_TREE_LIMIT = 32 * MIB;
-const LSPCI_LIMIT = 64 * MIB;
-const NVIDIA_SMI_LIMIT = 16 * MIB;
-const CAPTURE_LIMIT = 192 * MIB;
+const DEVICE_TREE_LIMIT = 16 * MIB;
+const LSPCI_LIMIT = 32 * MIB;
+const NVIDIA_SMI_LIMIT = 4 * MIB;
+const CAPTURE_LIMIT = 128 * MIB;
 
 /** Adds the options that name a machine. */
 export function addSourceOptions(command: Command): Command {
@@ -72,7 +72,12 @@ export async function readSource(options: SourceOptions): Promise<Machine> {
   const { readBounded } = await import("../host/read_bounded.js");
   const text = options.nvlink.map((file) => readBounded(file, NVIDIA_SMI_LIMIT).toString("utf8")).join("\n");
   const { applyNvlink } = await import("../machine/nvidia_smi.js");
-  return applyNvlink(machine, { nvlink: text, topo: text });
+  try {
+    return applyNvlink(machine, { nvlink: text, topo: text });
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error)) throw error;
+    throw new UsageError(`--nvlink ${options.nvlink.join(", ")}: ${error.message}`);
+  }
 }
 
 /** Reads a device tree in any of its forms: blob, source or directory. */
@@ -136,7 +141,10 @@ async function readMachine(options: SourceOptions): Promise<Machine> {
   if (options.capture !== undefined) {
     const { readBounded } = await import("../host/read_bounded.js");
     const { readCapture } = await import("../machine/capture.js");
-    return readCapture(readBounded(options.capture, CAPTURE_LIMIT).toString("utf8"));
+    const bytes = readBounded(options.capture, CAPTURE_LIMIT);
+    // Looked at before all of it is decoded: a big file that is something else is refused at once.
+    const opens = /^\s*\{/.test(bytes.subarray(0, 4096).toString("latin1"));
+    return readCapture(opens ? bytes.toString("utf8") : "");
   }
   if (options.lspci !== undefined) {
     const { readBounded } = await import("../host/read_bounded.js");
@@ -178,6 +186,7 @@ function isDirectory(path: string): boolean {
 
 /** A second machine is an error, not a change of mind. */
 function once(value: string, previous?: string): string {
+  if (value === "") throw new UsageError("the option that names the machine has an empty name");
   if (previous !== undefined) throw new UsageError(`name one machine, not ${previous} and ${value}`);
   return value;
 }

@@ -10,7 +10,7 @@ import { UsageError } from "./failure.js";
  * @throws UsageError when it is empty, a folder, or in no folder.
  */
 export function checkOutPath(path: string): void {
-  if (path === "") throw new UsageError("--out needs the name of a file");
+  if (path === "" || path === "-") throw new UsageError("--out needs the name of a file");
   const kind = kindOf(path);
   if (kind === "folder") throw unwritable(path, "EISDIR");
   if (kind === "nothing" && kindOf(dirname(path)) !== "folder") {
