@@ -61,9 +61,11 @@ function crossings(vm: VirtualMachine, ownerOf: ReadonlyMap<string, string>): Se
 async function watched(vm: VirtualMachine, plan: Plan): Promise<FenceResult> {
   const ownerOf = new Map(plan.gpus.map((gpu) => [gpu.address, gpu.assignment]));
   let last = crossings(vm, ownerOf);
+  // Kept for later: what a port throws is the fence's to handle.
+  const broken: string[] = [];
   const look = (what: string) => {
     const now = crossings(vm, ownerOf);
-    for (const crossing of now) assert.ok(last.has(crossing), `${crossing} joins two owners again after ${what}`);
+    for (const crossing of now) if (!last.has(crossing)) broken.push(`${crossing} joins two owners after ${what}`);
     last = now;
   };
   const port = (at: string): GpuPort => {
@@ -85,7 +87,9 @@ async function watched(vm: VirtualMachine, plan: Plan): Promise<FenceResult> {
       ...then("releaseNpuLinks", releaseNpuLinks),
     };
   };
-  return carryOutPlan(plan, port);
+  const result = await carryOutPlan(plan, port);
+  assert.deepEqual(broken, []);
+  return result;
 }
 
 const owners = fc.array(fc.nat(3), { minLength: 8, maxLength: 8 });
@@ -142,6 +146,6 @@ test("whatever GPU loses its writes or answers nonsense, no two owners are joine
       if (kind !== "lost" && asked) assert.equal(verdict?.verified, false);
       if (verdict?.verified === true) assert.ok(own?.cutLinks.every((link) => !vm.linkUp(gpu.address, link)));
     }),
-    { numRuns: 60, seed: 922 },
+    { numRuns: 120, seed: 922 },
   );
 });
