@@ -168,6 +168,19 @@ test("a join is certain only where the capabilities that could isolate were read
   ]);
 });
 
+test("every port on the way without ACS is in the action, lowest first", () => {
+  const off = { supported: 0x1d, enabled: 0 };
+  const functions = [
+    port("0000:00:01.0", "root-port", 1, off),
+    { ...port("0000:01:00.0", "upstream-port", 2) },
+    port("0000:02:00.0", "downstream-port", 3, off),
+    made("0000:03:00.0"),
+  ];
+  const join = pcieJoins(functions, new Hierarchy(functions)).find(({ a }) => a === "0000:03:00.0");
+  assert.match(join?.action ?? "", /config_acs=xx111x1@0000:02:00\.0;xx111x1@0000:00:01\.0 /);
+  assert.match(join?.reason ?? "", /switch downstream port 0000:02:00\.0 has ACS switched off/);
+});
+
 test("functions whose path is not known are not called separate", () => {
   assert.equal(groups([made("0000:41:00.0"), made("0000:42:00.0"), made("0001:41:00.0")]), "41:00.0 42:00.0 | 41:00.0");
 });

@@ -66,21 +66,32 @@ function configAcs(fn: PciFunction): string | null {
   return `${flags}@${fn.address}`;
 }
 
-/** What to do to switch ACS on at all these functions, or null when one of them cannot. */
-function enableAcs(functions: readonly PciFunction[]): string | null {
-  const settings = functions.map(configAcs);
-  if (settings.length === 0 || settings.some((setting) => setting === null)) return null;
+/** What to do to switch ACS on, by {@link configAcs} settings. */
+function enableAcs(settings: readonly string[]): string {
   return `enable ACS: boot with pci=config_acs=${settings.join(";")} (Linux 6.11 or later)`;
 }
 
-/** The bridges from one up to the root: those without the required ACS, lowest first, and whether the root was reached. */
+/** What the bridges from one up to the root do for isolation. */
 interface PathUp {
-  blockers: PciFunction[];
+  /** The lowest one without the required ACS; one whose capabilities were read rather than a lower one of unknown state. */
+  blocker: PciFunction | undefined;
+  /** Of each without it the boot parameter's setting, lowest first; null when one of them cannot have it. */
+  settings: readonly string[] | null;
   reachesRoot: boolean;
 }
 
-/** A domain has 256 buses, so a longer path bites its own tail. */
-const LONGEST_PATH = 256;
+/** Far more than switches are ever stacked; a longer list is no advice. */
+const MOST_SETTINGS = 32;
+
+function blockedAt(port: PciFunction, above: PathUp): PathUp {
+  const setting = configAcs(port);
+  const most = above.settings !== null && above.settings.length < MOST_SETTINGS ? above.settings : null;
+  return {
+    blocker: wasRead(port) ? port : (above.blocker ?? port),
+    settings: setting === null || most === null ? null : [setting, ...most],
+    reachesRoot: above.reachesRoot,
+  };
+}
 
 class Walk {
   readonly #paths = new Map<PciAddress, PathUp>();
@@ -101,8 +112,7 @@ class Walk {
       const reason = `${parent.address} is a conventional PCI bridge and answers for everything behind it`;
       return { ...pair, reason, action: null, certain: true };
     }
-    const { blockers, reachesRoot } = this.#pathUp(parent);
-    const blocker = blockers.find(wasRead) ?? blockers[0];
+    const { blocker, settings, reachesRoot } = this.#pathUp(parent);
     if (blocker === undefined) {
       if (reachesRoot) return undefined;
       return { ...pair, reason: `what is above ${parent.address} is not known`, action: null, certain: false };
@@ -112,7 +122,7 @@ class Walk {
       return { ...pair, reason, action: READ_ALL, certain: false };
     }
     const state = configAcs(blocker) === null ? "has no ACS" : "has ACS switched off";
-    const action = reachesRoot ? enableAcs(blockers) : null;
+    const action = reachesRoot && settings !== null ? enableAcs(settings) : null;
     return { ...pair, reason: `${describePort(blocker)} ${state}`, action, certain: true };
   }
 
@@ -123,16 +133,20 @@ class Walk {
   }
 
   #pathUp(start: PciFunction): PathUp {
-    const known = this.#paths.get(start.address);
-    if (known !== undefined) return known;
-    const path: PathUp = { blockers: [], reachesRoot: false };
+    const unknown: PciFunction[] = [];
     let at: PciFunction | null | undefined = start;
-    for (let length = 0; at !== null && at !== undefined && length < LONGEST_PATH; length++) {
-      if (!this.#acsEnabled(at)) path.blockers.push(at);
+    let path: PathUp | undefined;
+    while (at !== null && at !== undefined) {
+      path = this.#paths.get(at.address);
+      if (path !== undefined) break;
+      unknown.push(at);
       at = this.hierarchy.parent(at.address);
     }
-    path.reachesRoot = at === null;
-    this.#paths.set(start.address, path);
+    path ??= { blocker: undefined, settings: [], reachesRoot: at === null };
+    for (const port of unknown.reverse()) {
+      path = this.#acsEnabled(port) ? path : blockedAt(port, path);
+      this.#paths.set(port.address, path);
+    }
     return path;
   }
 
@@ -209,7 +223,8 @@ function joinPathless(fn: PciFunction, pathless: Map<string, PciFunction>, joins
 
 function siblingJoin(fn: PciFunction, sibling: PciFunction): PcieJoin {
   // One side with ACS is enough: the kernel joins two functions only when both lack it.
-  const action = enableAcs([fn, sibling].filter((one) => configAcs(one) !== null));
+  const settings = [fn, sibling].flatMap((one) => configAcs(one) ?? []);
+  const action = settings.length > 0 ? enableAcs(settings) : null;
   const reason = `functions of one device ${action === null ? "without ACS" : "with ACS switched off"}`;
   return { a: fn.address, b: sibling.address, reason, action, certain: wasRead(fn) && wasRead(sibling) };
 }

@@ -1,6 +1,6 @@
-import type { Machine } from "../machine/machine.js";
+import type { Gpu, Machine } from "../machine/machine.js";
 import { COMPLETION_REDIRECT, EGRESS_CONTROL, ISOLATION, REQUEST_REDIRECT } from "../pci/acs.js";
-import { isAddress, parseAddress, splitAddress } from "../pci/address.js";
+import { isAddress, type PciAddress, parseAddress, splitAddress } from "../pci/address.js";
 import type { PciFunction } from "../pci/function.js";
 import { Hierarchy } from "../pci/hierarchy.js";
 import { kernelParameters } from "./kernel_parameters.js";
@@ -30,17 +30,12 @@ export function acsOverrides(machine: Machine): AcsOverride[] {
   const parameters = kernelParameters(machine.kernel?.commandLine ?? "").filter(({ name }) => OVERRIDING.has(name));
   if (parameters.length === 0) return [];
   const hierarchy = new Hierarchy(machine.functions);
-  const gpus = new Map(machine.gpus.map((gpu) => [gpu.address, gpu.name]));
-  const paths = machine.functions.flatMap((fn) => {
-    const gpu = gpus.get(fn.address);
-    return gpu === undefined ? [] : [{ gpu, path: [fn, ...hierarchy.path(fn.address)] }];
-  });
+  const paths = new GpuPaths(machine, hierarchy);
   const overrides: AcsOverride[] = [];
   const add = (parameter: string, reason: string, concerns: (fn: PciFunction) => boolean) => {
-    const hit = paths.filter(({ path }) => path.some(concerns));
-    if (hit.length === 0) return;
-    const functions = [...new Set(hit.flatMap(({ path }) => path.filter(concerns).map((fn) => fn.address)))];
-    overrides.push({ parameter, gpus: hit.map(({ gpu }) => gpu), functions, reason });
+    const functions = paths.functions.filter(concerns).map((fn) => fn.address);
+    if (functions.length > 0)
+      overrides.push({ parameter, gpus: paths.gpusBelow(new Set(functions)), functions, reason });
   };
   for (const { name, value } of parameters) {
     if (name === "pcie_acs_override") {
@@ -62,6 +57,45 @@ export function acsOverrides(machine: Machine): AcsOverride[] {
     }
   }
   return overrides;
+}
+
+/** The functions from the GPUs up to the root, each once. */
+class GpuPaths {
+  readonly functions: readonly PciFunction[];
+  readonly #gpus: readonly Gpu[];
+  readonly #hierarchy: Hierarchy;
+
+  constructor(machine: Machine, hierarchy: Hierarchy) {
+    const functions = new Map(machine.functions.map((fn) => [fn.address, fn]));
+    this.#gpus = machine.gpus;
+    this.#hierarchy = hierarchy;
+    const seen = new Set<PciFunction>();
+    for (const { address } of machine.gpus) {
+      for (let at = functions.get(address) ?? null; at && !seen.has(at); at = hierarchy.parent(at.address) ?? null) {
+        seen.add(at);
+      }
+    }
+    this.functions = [...seen];
+  }
+
+  /** Names of the GPUs that are or lie below one of these functions. */
+  gpusBelow(concerned: ReadonlySet<PciAddress>): string[] {
+    const below = new Map<PciAddress, boolean>();
+    return this.#gpus.filter(({ address }) => this.#isBelow(address, concerned, below)).map(({ name }) => name);
+  }
+
+  /** Remembers for every function passed what it came to, so that paths that share bridges are followed once. */
+  #isBelow(address: PciAddress, concerned: ReadonlySet<PciAddress>, below: Map<PciAddress, boolean>): boolean {
+    const passed: PciAddress[] = [];
+    let at: PciAddress | undefined = address;
+    while (at !== undefined && !concerned.has(at) && !below.has(at)) {
+      passed.push(at);
+      at = this.#hierarchy.parent(at)?.address;
+    }
+    const result = at !== undefined && (concerned.has(at) || below.get(at) === true);
+    for (const each of passed) below.set(each, result);
+    return result;
+  }
 }
 
 /** The types that `multifunction` of `pcie_acs_override` is about. */

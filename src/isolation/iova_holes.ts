@@ -1,5 +1,6 @@
 import type { Assignment, Machine } from "../machine/machine.js";
 import type { PciAddress } from "../pci/address.js";
+import type { PciFunction } from "../pci/function.js";
 import { DisjointSets } from "./disjoint_sets.js";
 import type { JoinedPair } from "./isolation.js";
 
@@ -10,9 +11,13 @@ export interface IovaHole {
   functions: PciAddress[];
 }
 
+/** So many functions are told of with the holes of one set, anew for each assignment that shares it. */
+const MOST_TOLD = 1 << 18;
+
 /**
  * The holes in each assignment's IO address space: memory BARs of functions that can reach each other without the
- * IOMMU, merged and sorted. A function alone has none, since its own BARs are not reached by its own DMA.
+ * IOMMU, merged and sorted. A function alone has none, since its own BARs are not reached by its own DMA. Of a set that
+ * very many assignments share none are told, for that would grow with the square of it, and such a plan is refused anyway.
  */
 export function iovaHoles(
   machine: Machine,
@@ -23,24 +28,30 @@ export function iovaHoles(
   const sets = new DisjointSets<string>();
   for (const { a, b } of joins) sets.join(a, b);
   const functions = new Map(machine.functions.map((fn) => [fn.address, fn]));
-  const ranges = new Map<string, IovaHole[]>();
+  const names = new Set(assignments.map(({ name }) => name));
+  const holesOf = new Map<string, IovaHole[]>();
   for (const set of sets.sets()) {
     const members = set.flatMap((address) => functions.get(address) ?? []);
-    if (members.length < 2) continue;
-    const bars = members.flatMap((fn) =>
-      fn.bars.flatMap(({ kind, address, size }) =>
-        kind === "memory" && address !== 0n && size !== undefined && size > 0n
-          ? [{ start: address, end: address + size, functions: [fn.address] }]
-          : [],
-      ),
-    );
-    for (const owner of new Set(members.map((fn) => ownerOf(fn.address)))) {
-      const own = ranges.get(owner);
-      if (own === undefined) ranges.set(owner, [...bars]);
-      else own.push(...bars);
+    const owners = [...new Set(members.map((fn) => ownerOf(fn.address)))].filter((owner) => names.has(owner));
+    if (members.length < 2 || owners.length === 0) continue;
+    const holes = merge(members.flatMap(memoryRanges));
+    const told = holes.reduce((sum, hole) => sum + hole.functions.length, 0);
+    if (owners.length > 1 && owners.length * told > MOST_TOLD) continue;
+    for (const owner of owners) {
+      const own = holesOf.get(owner);
+      if (own === undefined) holesOf.set(owner, [...holes]);
+      else for (const hole of holes) own.push(hole);
     }
   }
-  return assignments.map(({ name }) => ({ assignment: name, holes: merge(ranges.get(name) ?? []) }));
+  return assignments.map(({ name }) => ({ assignment: name, holes: merge(holesOf.get(name) ?? []) }));
+}
+
+function memoryRanges(fn: PciFunction): IovaHole[] {
+  return fn.bars.flatMap(({ kind, address, size }) =>
+    kind === "memory" && address !== 0n && size !== undefined && size > 0n
+      ? [{ start: address, end: address + size, functions: [fn.address] }]
+      : [],
+  );
 }
 
 /** Sorts ranges and merges those that touch or overlap. */
@@ -50,7 +61,7 @@ function merge(ranges: readonly IovaHole[]): IovaHole[] {
     const last = merged.at(-1);
     if (last !== undefined && range.start <= last.end) {
       if (range.end > last.end) last.end = range.end;
-      last.functions.push(...range.functions);
+      for (const fn of range.functions) last.functions.push(fn);
     } else {
       merged.push({ ...range, functions: [...range.functions] });
     }

@@ -5,6 +5,7 @@ import { gpu, machineOf, made, port, portWithoutAcs, to, withMask } from "../../
 import { BUILTIN_MACHINES, builtinMachine } from "../machine/builtin.js";
 import type { Gpu, Machine } from "../machine/machine.js";
 import { parseAssignments } from "./assignment.js";
+import { audit } from "./findings.js";
 import { LinkGraph } from "./links.js";
 import { makePlan, type Plan, type PlanOptions } from "./plan.js";
 
@@ -249,6 +250,27 @@ test("holes are the BARs of what an assignment's functions reach past the IOMMU,
   const holes = together?.holes ?? [];
   assert.ok(holes.every((hole, i) => i === 0 || (holes[i - 1]?.end ?? 0n) < hole.start));
   assert.deepEqual(apart, { assignment: "b", holes: [] });
+});
+
+test("paths that are as long as a file makes them, and sets that all assignments share, take no more than linear time", () => {
+  const count = 20_000;
+  const at = (i: number) =>
+    `${(i >> 13).toString(16).padStart(4, "0")}:${((i >> 5) & 255).toString(16).padStart(2, "0")}:${(i & 31).toString(16).padStart(2, "0")}.0`;
+  const bar = { index: 0, kind: "memory", size: 0x1000n, width: 64, prefetchable: false, disabled: false } as const;
+  const functions = Array.from({ length: count }, (_, i) =>
+    i < count / 2
+      ? { ...portWithoutAcs(at(i), "downstream-port", 0), parent: i === 0 ? null : at(i - 1) }
+      : made(at(i), { parent: at(count / 2 - 1), bars: [{ ...bar, address: BigInt(i) << 20n }] }),
+  );
+  const gpus = functions
+    .slice(count / 2)
+    .map(({ address }) => ({ ...gpu(address, address, []), nvlink: "none" as const }));
+  const machine = machineOf(gpus, { functions, kernel: { commandLine: "pcie_acs_override=downstream" } });
+  const assignments = gpus.map(({ address }, i) => ({ name: `a${i}`, members: [address] }));
+  const start = performance.now();
+  assert.equal(makePlan(machine, assignments).isolated, false);
+  assert.equal(audit(machine, []).findings[0]?.functions.length, count / 2);
+  assert.ok(performance.now() - start < 5000);
 });
 
 test("whatever the assignment, links between owners are cut at both ends and links within stay", () => {
