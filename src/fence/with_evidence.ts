@@ -6,15 +6,15 @@ import { strategyFor } from "./strategy.js";
 
 /**
  * The machine as it is after the plan: at each link the registers that prove its state, and the state they prove. A GPU
- * whose registers could not be read afterwards loses what was known of it before; one that was not touched keeps it. A GPU
- * that listed no links has those of its part, for their registers were read all the same.
+ * whose registers could not be read afterwards loses what was known of it before; one that was not touched keeps it. Links
+ * of a part that the machine does not list are added, for their registers were read all the same.
  */
 export function withEvidence(machine: Machine, results: readonly GpuFenceResult[]): Machine {
   const resultOf = new Map(results.map((result) => [result.address, result]));
   const gpus = machine.gpus.map((gpu) => {
     const result = resultOf.get(gpu.address);
     if (result === undefined || !result.touched) return gpu;
-    const links = gpu.links.length > 0 || gpu.nvlink === "none" ? gpu.links : linksOfPart(gpu);
+    const links = gpu.nvlink === "none" ? gpu.links : [...gpu.links, ...unlisted(gpu)];
     return { ...gpu, links: links.map((link) => linkAfter(gpu, link, result)) };
   });
   const cutEnds = new Set(
@@ -28,11 +28,11 @@ export function withEvidence(machine: Machine, results: readonly GpuFenceResult[
   };
 }
 
-function linksOfPart({ part }: Gpu): Link[] {
-  const count = partFacts(part)?.links ?? 0;
-  return Array.from({ length: count }, (_, number) => {
+function unlisted({ part, links }: Gpu): Link[] {
+  const listed = new Set(links.map((link) => link.number));
+  return Array.from({ length: partFacts(part)?.links ?? 0 }, (_, number): Link => {
     return { number, far: { kind: "unknown" }, state: "unknown", origin: "register" };
-  });
+  }).filter((link) => !listed.has(link.number));
 }
 
 function linkAfter(gpu: Gpu, link: Link, result: GpuFenceResult): Link {

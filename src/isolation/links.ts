@@ -32,7 +32,7 @@ export class LinkGraph {
   readonly toBridges: LinkEnd[] = [];
   /**
    * Links whose far end is not known: the source does not tell, names what the machine does not have, or is contested
-   * (see {@link contestedLinks}); contested ones are also where they claim to be.
+   * (see {@link contestedLinks}). They are in no other list.
    */
   readonly toUnknown: LinkEnd[] = [];
   /** GPUs that may have NVLinks and list none. */
@@ -59,8 +59,8 @@ export class LinkGraph {
 
   /**
    * How much of a link is cut. The far end's evidence counts only where it is certain which far link meets this one:
-   * its number was read rather than assumed, or every far link to this GPU is cut. Never where the two ends contradict
-   * each other.
+   * its number was read rather than assumed, or every far link to this GPU is cut. Of a link that nobody knows the far
+   * end of, only its own evidence counts.
    */
   cutAt({ gpu, link }: LinkEnd): CutAt {
     const judged = this.#cut.get(link);
@@ -85,17 +85,20 @@ export class LinkGraph {
 
   #sort(end: LinkEnd, order: Map<PciAddress, number>, bridges: Set<PciAddress>): void {
     const { far } = end.link;
-    if (this.#contested.has(end.link)) this.toUnknown.push(end);
+    if (this.#contested.has(end.link)) {
+      this.toUnknown.push(end);
+      return;
+    }
     switch (far.kind) {
       case "gpu": {
         const other = this.gpus.get(far.gpu);
         if (other !== undefined && other !== end.gpu) this.#pairOf(end.gpu, other, order, end);
-        else if (!this.#contested.has(end.link)) this.toUnknown.push(end);
+        else this.toUnknown.push(end);
         return;
       }
       case "bridge":
         if (bridges.has(far.bridge)) this.toBridges.push(end);
-        else if (!this.#contested.has(end.link)) this.toUnknown.push(end);
+        else this.toUnknown.push(end);
         return;
       case "switch": {
         const ends = this.switches.get(far.switch);
@@ -104,7 +107,7 @@ export class LinkGraph {
         return;
       }
       case "unknown":
-        if (!this.#contested.has(end.link)) this.toUnknown.push(end);
+        this.toUnknown.push(end);
         return;
       case "none":
         return;
