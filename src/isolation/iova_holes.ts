@@ -2,7 +2,6 @@ import type { Assignment, Machine } from "../machine/machine.js";
 import type { PciAddress } from "../pci/address.js";
 import type { PciFunction } from "../pci/function.js";
 import { DisjointSets } from "./disjoint_sets.js";
-import type { JoinedPair } from "./isolation.js";
 
 /** An address range (end exclusive) that DMA of an assignment cannot use: a peer's BAR answers there. */
 export interface IovaHole {
@@ -23,7 +22,7 @@ export function iovaHoles(
   machine: Machine,
   assignments: readonly Assignment[],
   ownerOf: (address: string) => string,
-  joins: readonly JoinedPair[],
+  joins: Iterable<{ a: string; b: string }>,
 ): { assignment: string; holes: IovaHole[] }[] {
   const sets = new DisjointSets<string>();
   for (const { a, b } of joins) sets.join(a, b);

@@ -96,7 +96,7 @@ export function makePlan(machine: Machine, assignments: readonly Assignment[], o
     problems,
     notes: planNotes(machine, graph, gpus, effectiveGroups(state), ownerOf),
     steps,
-    iovaHoles: iovaHoles(machine, assignments, ownerOf, [...pcie, ...keptJoins(machine, planOf)]),
+    iovaHoles: iovaHoles(machine, assignments, ownerOf, joinsAfter(pcie, machine, planOf)),
   };
 }
 
@@ -213,19 +213,22 @@ function farEnds(gpu: GpuPlan, graph: LinkGraph, planOf: Map<PciAddress, GpuPlan
   return [...ends.values()];
 }
 
-/** What NVLink joins after the plan: every kept link. */
-function keptJoins(machine: Machine, planOf: Map<PciAddress, GpuPlan>): JoinedPair[] {
-  const joins: JoinedPair[] = [];
+/** What is joined after the plan: what PCIe does not keep apart, and by every kept link its two ends. */
+function* joinsAfter(
+  pcie: readonly JoinedPair[],
+  machine: Machine,
+  planOf: Map<PciAddress, GpuPlan>,
+): Generator<{ a: string; b: string }> {
+  yield* pcie;
   for (const gpu of machine.gpus) {
     const kept = new Set(planOf.get(gpu.address)?.keptLinks);
     for (const { number, far } of gpu.links) {
       if (!kept.has(number)) continue;
-      const b =
-        far.kind === "gpu" ? far.gpu : far.kind === "bridge" ? far.bridge : far.kind === "switch" ? far.switch : "";
-      joins.push({ a: gpu.address, b, via: "nvlink", reason: `link ${number} stays up`, action: null });
+      if (far.kind === "gpu") yield { a: gpu.address, b: far.gpu };
+      else if (far.kind === "bridge") yield { a: gpu.address, b: far.bridge };
+      else if (far.kind === "switch") yield { a: gpu.address, b: far.switch };
     }
   }
-  return joins;
 }
 
 function planNotes(
