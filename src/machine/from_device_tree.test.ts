@@ -460,6 +460,18 @@ test("nodes with NVLink properties are GPUs and bridges wherever they are and wh
   assert.deepEqual(readCapture(writeCapture(made, "2026-01-02T03:04:05Z")).gpus, made.gpus);
 });
 
+test("ports and host bridges that say nothing but their addresses are still the way to the GPUs", () => {
+  const full = machine(socket());
+  const { machine: made } = damaged((tree) => {
+    for (const { node } of walk(tree.root)) {
+      for (const name of ["vendor-id", "device-id", "class-code", "device_type"]) node.properties.delete(name);
+    }
+  });
+  const places = ({ functions }: Machine) => functions.map(({ address, parent }) => `${address} ${parent}`);
+  assert.deepEqual(places(made), places(full));
+  assert.deepEqual(made.gpus, full.gpus);
+});
+
 test("a GPU without ids is no V100 when it has another number of links", () => {
   for (const { part } of machine(bare(5)).gpus) assert.equal(part, "unknown");
 });

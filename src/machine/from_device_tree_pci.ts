@@ -46,6 +46,9 @@ interface UnplacedNode {
 /** Devices of a domain: 256 buses of 32. */
 const DEVICES = 256 * 32;
 
+/** Node names of host bridges that lack the `device_type` which should tell. */
+const PCI_NAME = /^pci(?:ex)?(?:@|$)/;
+
 const NPU_HOST_BRIDGES = ["ibm,power9-npu-pciex", "ibm,power8-npu-pciex"] as const;
 
 /**
@@ -62,7 +65,7 @@ export function pciNodes(tree: DeviceTree, notes: Notes): PciNode[] {
   for (const { node, path, parent } of walk(tree.root)) {
     const bus = parent && buses.get(parent);
     if (bus === undefined || (bus.implied && !isNvlinkEnd(node))) {
-      const implied = !isHostBridge(node);
+      const implied = !isHostBridge(node) && !(PCI_NAME.test(node.name) && ancestors.has(node));
       if (implied && !node.children.some(isNvlinkEnd)) continue;
       buses.set(node, { host: readHostBridge(node, path, domains, notes), port: null, ...(implied && { implied }) });
       continue;
