@@ -21,10 +21,11 @@ export async function runAudit(options: SourceOptions): Promise<number> {
 
 function auditLines(machine: Machine, { findings, unknown, notes }: Audit): string[] {
   const lines: string[] = [];
+  const names = new Map(machine.functions.map((fn) => [fn.address, fn.name]));
   if (machine.gpus.length === 0) lines.push("no GPUs that could have NVLink");
   for (const gpu of machine.gpus) {
     const links = gpu.nvlink === "none" ? "no NVLink" : `${gpu.links.length} NVLinks`;
-    const name = machine.functions.find((fn) => fn.address === gpu.address)?.name;
+    const name = names.get(gpu.address);
     const label = gpu.name === gpu.address ? gpu.address : `${gpu.name} ${gpu.address}`;
     lines.push(`  ${label}  ${gpu.part === "unknown" ? (name ?? "unknown part") : gpu.part}, ${links}`);
   }
