@@ -122,6 +122,7 @@ const DESCRIPTIONS = {
   "machine.unknown[].what": "What is not known.",
   "machine.unknown[].functions": "PCI addresses of the functions it is about.",
   "machine.unknown[].action": "What would tell.",
+  "machine.unknown[].about": "Set where another source may answer it: the far ends of these GPUs' links.",
   "machine.disagreements": "Where two sources contradict each other about links.",
   "machine.disagreements[].gpus": "PCI addresses of the two GPUs.",
   "machine.disagreements[].reason": "What either source says.",

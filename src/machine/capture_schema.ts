@@ -146,7 +146,14 @@ export const machineSchema = v.strictObject({
   assignments: v.exactOptional(
     v.array(v.strictObject({ name: v.pipe(text, v.minLength(1)), members: v.array(canonicalAddress) })),
   ),
-  unknown: v.array(v.strictObject({ what: text, functions: v.array(canonicalAddress), action: v.exactOptional(text) })),
+  unknown: v.array(
+    v.strictObject({
+      what: text,
+      functions: v.array(canonicalAddress),
+      action: v.exactOptional(text),
+      about: v.exactOptional(v.literal("far-ends")),
+    }),
+  ),
   disagreements: v.exactOptional(
     v.array(v.strictObject({ gpus: v.tuple([canonicalAddress, canonicalAddress]), reason: text })),
   ),

@@ -112,12 +112,13 @@ function complete(earlier: LspciFunction, later: LspciFunction): LspciFunction {
 function unknownOf({ gpu, fn, identity }: ListedGpu): Unknown[] {
   const { address, part, nvlink, links } = gpu;
   const label = [address, ...(identity.model === undefined ? [] : [`(${identity.model})`])].join(" ");
-  const entries: [what: string, action: string][] = [];
+  const entries: [what: string, action: string, about?: "far-ends"][] = [];
   if (nvlink === "present") {
     const count = links.length > 0 ? `${links.length} NVLinks: far ends` : "NVLinks: number and far ends";
     entries.push([
       `${label} has ${count} not known, nor whether they are up`,
       "add the output of nvidia-smi nvlink -p with --nvlink FILE, give a device tree instead, or run on the host with --live",
+      "far-ends",
     ]);
   }
   if (nvlink === "unknown") {
@@ -136,7 +137,12 @@ function unknownOf({ gpu, fn, identity }: ListedGpu): Unknown[] {
   if (!fn.text.capabilitiesKnown) {
     entries.push([`${label}: capabilities are not in the text`, "use lspci -vv as root"]);
   }
-  return entries.map(([what, action]) => ({ what, functions: [address], action }));
+  return entries.map(([what, action, about]) => ({
+    what,
+    functions: [address],
+    action,
+    ...(about !== undefined && { about }),
+  }));
 }
 
 /** GPUs whose upstream bridge is not listed: nobody can tell from the text what ACS or a bus reset does to them. */

@@ -124,6 +124,8 @@ export interface Unknown {
   functions: PciAddress[];
   /** What the user can do about it. */
   action?: string;
+  /** Set where another source may answer it: the far ends of these GPUs' links. */
+  about?: "far-ends";
 }
 
 /** Two sources that contradict each other about links. */

@@ -428,3 +428,17 @@ test("link numbers stay within the part's", () => {
     for (const { part, links } of read.gpus) assert.equal(links.length, partFacts(part)?.links);
   }
 });
+
+test("what was said to be unknown about far ends is dropped once they are known, and nothing else is", () => {
+  const shown = asSysfsShows("c4140");
+  const [first] = shown.gpus;
+  assert.ok(first);
+  const farEnds = { what: "far ends", functions: [first.address], about: "far-ends" as const };
+  const other = { what: "ids", functions: [first.address] };
+  const machine = { ...shown, unknown: [farEnds, other] };
+  assert.deepEqual(applyNvlink(machine, { nvlink: printNvlink(builtinMachine("c4140"), "-R") }).unknown, [other]);
+  assert.deepEqual(applyNvlink(machine, { topo: printMatrix(builtinMachine("c4140")) }).unknown.slice(0, 2), [
+    farEnds,
+    other,
+  ]);
+});

@@ -48,9 +48,21 @@ export function applyNvlink(machine: Machine, texts: NvidiaSmiTexts): Machine {
   return {
     ...machine,
     gpus,
-    unknown: [...machine.unknown, ...farEnds.unknown(gpus), ...(check?.unknown ?? [])],
+    unknown: [...stillUnknown(machine, gpus), ...farEnds.unknown(gpus), ...(check?.unknown ?? [])],
     ...(disagreements.length > 0 ? { disagreements: [...(machine.disagreements ?? []), ...disagreements] } : {}),
   };
+}
+
+/** What an earlier source left open, without the far ends that are now known. */
+function stillUnknown(machine: Machine, gpus: readonly Gpu[]): Unknown[] {
+  const answered = new Set(
+    gpus
+      .filter(({ links }) => links.length > 0 && links.every(({ far }) => far.kind !== "unknown"))
+      .map(({ address }) => address),
+  );
+  return machine.unknown.filter(
+    ({ about, functions }) => about !== "far-ends" || !functions.every((address) => answered.has(address)),
+  );
 }
 
 function readTexts({ nvlink, topo }: NvidiaSmiTexts): { nvlink: NvlinkGpu[]; matrix: TopoMatrix | undefined } {

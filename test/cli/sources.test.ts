@@ -158,6 +158,7 @@ describe("lspci and nvidia-smi", { concurrency: 4 }, () => {
     const links = testData("nvidia-smi/c4140-nvlink-remote.txt");
     const audit = await json<AuditJson>(1, "audit", "--lspci", path, "--nvlink", links);
     assert.equal(audit.findings.filter(({ kind }) => kind === "nvlink").length, 6);
+    assert.ok(!JSON.stringify(audit.unknown).includes("far ends"));
   });
 
   test("our own matrix is a cross-check: none of before the fence, all pairs of after it", async () => {
