@@ -48,12 +48,14 @@ export function isolation(
 ): Isolation {
   const pcie = machine.platform === "powernv" ? powernvIsolation(machine, options) : acsIsolation(machine);
   const links = linkJoins(graph);
+  const sameGroup = new Set(pcie.now.map(({ a, b }) => `${a} ${b}`));
   return {
     kernel: machine.groups?.map((group) => group.members) ?? (machine.virtual ? pcie.computed : []),
     computed: pcie.computed,
     now: setsOf(machine, [...pcie.now, ...links]),
     possible: setsOf(machine, [...pcie.possible, ...links.filter((join) => join.action === null)]),
-    pairs: [...pcie.now, ...links],
+    // A GPU and its own NPU bridges are one group already; their links add nothing.
+    pairs: [...pcie.now, ...links.filter(({ a, b, action }) => action !== null || !sameGroup.has(`${a} ${b}`))],
     notes: [...isolateNvlinkNotes(machine), ...groupNotes(machine, pcie.computed)],
   };
 }
@@ -86,7 +88,9 @@ interface PcieIsolation {
  */
 function powernvIsolation(machine: Machine, options: IsolationOptions): PcieIsolation {
   const computed = powernvGroups(machine, wantsIsolation(machine, options));
-  const endpoints = powernvGroups(machine, true).flatMap((group) => star(group, "one partitionable endpoint group"));
+  const endpoints = powernvGroups(machine, true).flatMap((group) =>
+    star(group, "one group on powernv: functions of one bus, or a GPU and its NPU bridges"),
+  );
   const compound = new DisjointSets<PciAddress>();
   for (const [first, ...rest] of powernvGroups(machine, false)) {
     for (const member of rest) if (first !== undefined) compound.join(first, member);
