@@ -45,7 +45,7 @@ export class Fd {
 
   /** A second descriptor of the same open file, close-on-exec, with an owner of its own. */
   duplicate(): Fd {
-    return new Fd(checked(libc().fcntl(this.number, F_DUPFD_CLOEXEC, "int", 0), "fcntl", "F_DUPFD_CLOEXEC"));
+    return duplicateFd(this.number);
   }
 
   /** `fstat`, with 64-bit fields as bigints. */
@@ -57,4 +57,9 @@ export class Fd {
   accessMode(): number {
     return checked(libc().fcntl(this.number, F_GETFL, "int", 0), "fcntl", "F_GETFL") & O_ACCMODE;
   }
+}
+
+/** A second descriptor of an open file that somebody else owns, close-on-exec. @throws {OsError} */
+export function duplicateFd(number: number): Fd {
+  return new Fd(checked(libc().fcntl(number, F_DUPFD_CLOEXEC, "int", 0), "fcntl", "F_DUPFD_CLOEXEC"));
 }

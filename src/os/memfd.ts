@@ -37,11 +37,11 @@ export function addSeals(fd: Fd, seals: number): void {
   checked(libc().fcntl(fd.number, F_ADD_SEALS, "int", seals), "fcntl", "F_ADD_SEALS");
 }
 
-/** The seals of a file; 0 for a file that knows none (anything but a memfd). */
-export function getSeals(fd: Fd): number {
+/** The seals of a file; undefined for one that cannot have any, because it does not lie in memory. */
+export function getSeals(fd: Fd): number | undefined {
   const seals = libc().fcntl(fd.number, F_GET_SEALS, "int", 0);
   if (seals >= 0) return seals;
   const errno = libc().errno();
-  if (errno === constants.errno.EINVAL) return 0;
+  if (errno === constants.errno.EINVAL) return undefined;
   throw new OsError("fcntl", errno, "F_GET_SEALS");
 }

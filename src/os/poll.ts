@@ -10,6 +10,8 @@ export const POLLOUT = 4;
 export const POLLERR = 8;
 export const POLLHUP = 16;
 export const POLLRDHUP = 0x2000;
+/** Report each event once, when it comes (epoll only). */
+export const EPOLLET = 2 ** 31;
 
 const EPOLL_CLOEXEC = 0o2000000;
 const EPOLL_CTL_ADD = 1;

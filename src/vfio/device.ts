@@ -79,6 +79,12 @@ export interface DeviceClient {
    */
   trigger(index: number, subindex: number): boolean;
   /**
+   * Drives the INTx line. While it is asserted the client gets the interrupt again after each unmask, as from a level
+   * triggered line; the device must also show Interrupt Status in its config space, or the guest takes the interrupt
+   * for somebody else's.
+   */
+  setIntx(asserted: boolean): void;
+  /**
    * Runs steps beside the register accesses: up to their first wait at once, the rest in the server's loop. They are
    * cancelled when the client leaves and before a reset. What they throw is reported, and ends only them.
    */

@@ -1,3 +1,4 @@
+export * from "./config_space.js";
 export * from "./constants.js";
 export * from "./device.js";
 export * from "./device_info.js";

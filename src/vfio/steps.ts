@@ -1,3 +1,5 @@
+import { VfioError } from "./error.js";
+
 /**
  * What running steps wait for: until `done` says so, or the deadline has passed, whichever comes first. Without `done`
  * it is a pause. `deadline` is in milliseconds of `performance.now()`.
@@ -43,5 +45,27 @@ export function runToEnd<T>(steps: Steps<T>): T {
       if (left <= 0) break;
       Atomics.wait(cell, 0, 0, Math.min(left, 1));
     }
+  }
+}
+
+/**
+ * The same steps with a limit on the whole.
+ * @throws {VfioError} ETIMEDOUT, after cancelling them, when they take longer
+ */
+export function* withinTime<T>(steps: Steps<T>, milliseconds: number): Steps<T> {
+  const end = performance.now() + milliseconds;
+  try {
+    for (;;) {
+      const result = steps.next();
+      if (result.done === true) return result.value;
+      const { deadline, done } = result.value;
+      const isReady = () => done?.() === true || performance.now() >= deadline;
+      while (!isReady()) {
+        if (performance.now() >= end) throw new VfioError("ETIMEDOUT", `not done within ${milliseconds} ms`);
+        yield done === undefined ? { deadline: Math.min(deadline, end) } : { deadline: Math.min(deadline, end), done };
+      }
+    }
+  } finally {
+    steps.return(undefined as T);
   }
 }
