@@ -68,6 +68,7 @@ export class CopyEngine implements VfioDevice {
     this.#config.addBar(0, 4096);
     this.#config.addBar(2, MEMORY_SIZE, { wide: true, prefetchable: true });
     this.#config.addPowerManagement();
+    this.#config.addExpress();
     this.#config.addMsix(2, { bar: 0, offset: MSIX_TABLE }, { bar: 0, offset: 0xc00 });
     this.#view.setUint32(ID, 0x4c464345, true);
   }

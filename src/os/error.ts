@@ -27,11 +27,7 @@ export class FfiMissingError extends Error {
   readonly code = "ERR_FFI_MISSING";
 }
 
-/** The name of a positive errno value, or `errno N` for one that has none. */
+/** The name of a positive errno value, or words with the number for one that has none. */
 export function errnoName(errno: number): string {
-  try {
-    return getSystemErrorName(-errno);
-  } catch {
-    return `errno ${errno}`;
-  }
+  return getSystemErrorName(-errno);
 }

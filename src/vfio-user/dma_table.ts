@@ -72,11 +72,13 @@ export class DmaTable {
   }
 
   /**
-   * The ranges that lie within one that is to be unmapped.
-   * @throws {VfioError} ENOENT when there is none, EINVAL when one lies only partly within
+   * The ranges that lie within one that is to be unmapped, perhaps none: QEMU with a virtual IOMMU unmaps all there
+   * could be, as kernel VFIO allows.
+   * @throws {VfioError} EINVAL when one lies only partly within
    */
   within(address: bigint, size: bigint): MappedRange[] {
     const end = address + size;
+    if (size === 0n || end > END) throw new VfioError("EINVAL", `DMA range ${hex(address)} + ${hex(size)}`);
     const first = this.#indexAfter(address - 1n);
     const before = this.#ranges[first - 1]?.range;
     const found: MappedRange[] = [];
@@ -89,7 +91,6 @@ export class DmaTable {
     if ((before && before.address + before.size > address) || (last && last.address + last.size > end)) {
       throw new VfioError("EINVAL", `DMA range ${hex(address)} + ${hex(size)} cuts through one that was mapped`);
     }
-    if (found.length === 0) throw new VfioError("ENOENT", `no DMA range at ${hex(address)} + ${hex(size)}`);
     return found;
   }
 

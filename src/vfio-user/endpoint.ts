@@ -55,7 +55,8 @@ export class Endpoint implements SessionEndpoint {
     const socket = acceptUnix(this.#listener);
     if (socket === undefined) return;
     const peer = peerCredentials(socket);
-    if (this.#session === undefined) {
+    // A client that comes back at once may be seen before the end of its last connection.
+    if (this.#session === undefined || !this.#session.isAlive()) {
       this.#peer = peer;
       this.#session = new Session(this.#host, this, socket);
     } else {

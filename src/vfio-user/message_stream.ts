@@ -31,6 +31,8 @@ export class MessageStream {
   #pendingFds: PendingFds[] = [];
   #queue: QueuedMessage[] = [];
   #queuedBytes = 0;
+  /** Called when the peer has not taken all of a message: {@link flush} is to be called when it can take more. */
+  onQueued: () => void = () => {};
 
   /**
    * @param socket owned by the stream from now on
@@ -176,6 +178,7 @@ export class MessageStream {
     const duplicates = sent === 0 ? (fds ?? []).map(duplicateFd) : [];
     this.#queue.push({ memory: rest, sent: 0, fds: duplicates });
     this.#queuedBytes += rest.bytes.length;
+    this.onQueued();
   }
 
   /**

@@ -7,6 +7,7 @@ import {
   POLLIN,
   POLLOUT,
   type Poller,
+  pollOne,
   type SocketMessenger,
   socketPair,
   WOULD_BLOCK,
@@ -79,10 +80,9 @@ export class Session {
   #twin: MessageStream | undefined;
   #attachment: Attachment | undefined;
   #requests: DmaRequests | undefined;
-  #token: number;
+  readonly #token: number;
   #twinToken = 0;
   #interest = POLLIN;
-  #hungUp = false;
   #closed = false;
   /** Views of small register writes where they lie when a message is alone in the buffer. */
   readonly #writeData: (Uint8Array | undefined)[] = [];
@@ -95,6 +95,7 @@ export class Session {
     this.#endpoint = endpoint;
     this.#stream = new MessageStream(socket, host.messenger, MAX_MESSAGE, MAX_MSG_FDS);
     this.#token = host.poller.add(socket, POLLIN, this);
+    this.#stream.onQueued = () => this.#updateInterest();
     host.tasks.start(this, this.#expectNegotiation(), () => {});
   }
 
@@ -103,13 +104,16 @@ export class Session {
   }
 
   onReady(events: number): void {
-    if (this.#endpoint.resetting && (events & POLLHUP) !== 0) {
-      // Nothing more will come, and the poller would say so without end while the reset runs.
-      this.#hungUp = true;
-      this.#unwatch();
-      return;
-    }
+    // During a reset nothing is received, so the end of the stream would be reported again and again.
+    if (this.#endpoint.resetting && (events & POLLHUP) !== 0) this.close("the client disconnected");
     this.turn();
+  }
+
+  /** Whether the client still holds its end. One that does not is served what it sent before, and closed. */
+  isAlive(): boolean {
+    this.turn();
+    if (!this.#closed && (pollOne(this.#stream.socket, 0, 0) & POLLHUP) !== 0) this.close("the client disconnected");
+    return !this.#closed;
   }
 
   /** Serves what has come, up to this session's share. */
@@ -145,7 +149,7 @@ export class Session {
     this.#closed = true;
     this.#host.tasks.cancel(this);
     this.#attachment?.close();
-    this.#unwatch();
+    this.#host.poller.remove(this.#stream.socket, this.#token);
     if (this.#twin !== undefined) {
       this.#host.poller.remove(this.#twin.socket, this.#twinToken);
       this.#twin.close();
@@ -191,17 +195,11 @@ export class Session {
   }
 
   #updateInterest(): void {
-    if (this.#closed || this.#hungUp) return;
+    if (this.#closed) return;
     const interest = this.#stream.queuedBytes > 0 ? POLLOUT : this.#endpoint.resetting ? 0 : POLLIN;
     if (interest === this.#interest) return;
     this.#interest = interest;
     this.#host.poller.modify(this.#stream.socket, this.#token, interest);
-  }
-
-  #unwatch(): void {
-    if (this.#token === 0) return;
-    this.#host.poller.remove(this.#stream.socket, this.#token);
-    this.#token = 0;
   }
 
   #dispatch(): void {
@@ -353,17 +351,18 @@ export class Session {
     const twin = new MessageStream(socket, this.#host.messenger, MAX_MESSAGE, 0);
     this.#twin = twin;
     this.#twinToken = this.#host.poller.add(socket, POLLIN, { onReady: () => this.#onTwinReady(twin) });
+    twin.onQueued = () => this.#host.poller.modify(socket, this.#twinToken, POLLIN | POLLOUT);
   }
 
   #onTwinReady(twin: MessageStream): void {
     try {
+      if (twin.queuedBytes > 0 && twin.flush()) this.#host.poller.modify(twin.socket, this.#twinToken, POLLIN);
       if (twin.receive() === 0) throw new VfioError("ECANCELED", "the client closed the twin socket");
       while (twin.next()) {
         const flags = twin.view.getUint32(twin.at + HEADER_FLAGS, true);
         if ((flags & FLAG_TYPE_MASK) !== FLAG_TYPE_REPLY) throw new VfioError("EINVAL", "a command on the twin socket");
         this.#requests?.onReply(twin);
       }
-      twin.flush();
     } catch (error) {
       this.close(reasonOf(error));
     }
@@ -386,7 +385,6 @@ export class Session {
     try {
       if (error !== undefined) this.#fail(id, Command.DEVICE_RESET, wantsReply ? 0 : FLAG_NO_REPLY, error);
       else if (wantsReply) this.#send(id, Command.DEVICE_RESET, { payload: new Uint8Array(0) });
-      if (this.#hungUp) this.close("the client disconnected");
     } catch (failure) {
       this.close(reasonOf(failure));
     }

@@ -100,6 +100,23 @@ export class ConfigSpace {
     return this.addCapability(0x01, Uint8Array.of(3, 0, 8, 0, 0, 0), Uint8Array.of(0, 0, 3, 0));
   }
 
+  /**
+   * Adds a PCI Express capability, version 2, of an endpoint on a 2.5 GT/s x1 link (PCI Express base specification
+   * 7.5.3). A port takes the link to a function without one for dead, so the function could not be reset.
+   */
+  addExpress(): number {
+    const body = new Uint8Array(0x3a);
+    const writable = new Uint8Array(body.length);
+    const view = new DataView(body.buffer);
+    view.setUint16(0x00, 2, true); // version 2, endpoint
+    view.setUint32(0x02, 1 << 15, true); // role based error reporting
+    view.setUint32(0x0a, 0x11, true); // link capabilities
+    view.setUint16(0x10, 0x11, true); // link status
+    view.setUint32(0x2a, 1 << 1, true); // supported link speeds
+    new DataView(writable.buffer).setUint16(0x06, 0x7fff, true); // device control
+    return this.addCapability(0x10, body, writable);
+  }
+
   /** Shows or hides that INTx is asserted. */
   setInterruptStatus(asserted: boolean): void {
     const status = this.#view.getUint16(STATUS, true) & ~STATUS_INTERRUPT;
