@@ -229,15 +229,16 @@ export class MessageStream {
     const fds = this.messenger.takeFds();
     const pending: PendingFds = { at: this.#end - 1, fds };
     const waiting = this.#pendingFds.reduce((sum, { fds: kept }) => sum + kept.length, 0);
-    if (waiting + fds.length > this.maxFds) {
+    const refused = this.#pendingFds.at(-1)?.damage !== undefined && this.#isInFront(pending.at);
+    if (refused || waiting + fds.length > this.maxFds) {
       for (const fd of fds) fd.close();
       pending.fds = [];
       pending.damage = "too many";
     } else if (this.messenger.fdsTruncated) {
       pending.damage = "lost";
     }
-    const known = this.#pendingFds.at(-1)?.damage !== undefined && this.#isInFront(pending.at);
-    if (!known) this.#pendingFds.push(pending);
+    // A message that is refused already needs no second reason, and a peer that sends thousands gets no list of them.
+    if (!refused) this.#pendingFds.push(pending);
   }
 
   #isInFront(at: number): boolean {
