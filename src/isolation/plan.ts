@@ -1,5 +1,12 @@
-import type { Part } from "../machine/machine.js";
+import { isCutHere } from "../machine/link_state.js";
+import type { Assignment, Gpu, Link, Machine, Part } from "../machine/machine.js";
+import { disableMask, partFacts } from "../machine/part.js";
 import type { PciAddress } from "../pci/address.js";
+import { HOST, ownersOf } from "./assignment.js";
+import { type IovaHole, iovaHoles } from "./iova_holes.js";
+import { effectiveGroups, type IsolationOptions, isolation, type JoinedPair } from "./isolation.js";
+import { canCut, LinkGraph } from "./links.js";
+import { type PlanProblem, planProblems } from "./plan_problems.js";
 
 /** What the plan is for one GPU. */
 export interface GpuPlan {
@@ -12,28 +19,19 @@ export interface GpuPlan {
   cutLinks: number[];
   /** The value that cuts `cutLinks` (unsigned 32 bits); null on a part that has no mask register. */
   disableMask: number | null;
-  /** Only clearing disable bits needs a reset: some link that is to stay up is cut now, or nobody knows. */
+  /** Only clearing disable bits needs a reset: a link that is to stay up is proven cut at this end. */
   resetNeeded: boolean;
-  /** Bound to a host driver and not to be touched: its links are cut at the other end only. */
+  /** Not to be touched (bound to a host driver), or not touchable: its links are cut at the other end only. */
   untouched: boolean;
 }
 
-/** A link between two owners after the plan, with the ends at which it is cut. */
+/** A link that the plan cuts between two owners, or to a far end nobody knows, and the ends at which it will be cut. */
 export interface CrossLink {
   gpu: PciAddress;
   link: number;
   far: PciAddress | null;
   farLink: number | null;
   cutAt: "both" | "one" | "none";
-}
-
-/** Why a plan cannot isolate (`error`), or what weakens it (`warning`). */
-export interface PlanProblem {
-  kind: string;
-  severity: "error" | "warning";
-  gpus: string[];
-  message: string;
-  action: string;
 }
 
 /**
@@ -47,18 +45,11 @@ export interface PlanStep {
   farEndsFirst: { gpu: PciAddress; link: number }[];
 }
 
-/** An address range (end exclusive) that DMA of an assignment cannot use: a peer's BAR answers there. */
-export interface IovaHole {
-  start: bigint;
-  end: bigint;
-  functions: PciAddress[];
-}
-
 /** Which links to keep and to cut on each GPU so that no owner reaches another's. */
 export interface Plan {
   machine: string;
   virtual: boolean;
-  /** No link is left up between two owners, and no error among the problems. */
+  /** Every link between two owners is cut at one end at least, and no problem is an error. */
   isolated: boolean;
   gpus: GpuPlan[];
   crossLinks: CrossLink[];
@@ -66,4 +57,195 @@ export interface Plan {
   notes: string[];
   steps: PlanStep[];
   iovaHoles: { assignment: string; holes: IovaHole[] }[];
+}
+
+/** What a plan may do besides. */
+export interface PlanOptions extends IsolationOptions {
+  /** Touch GPUs of the host although a driver has them. */
+  includeHost?: boolean;
+}
+
+/**
+ * Plans which links to keep and which to cut. A link is kept when its far end is an NPU bridge of this very GPU or a GPU
+ * of the same owner (for an NVSwitch: when all GPUs on it have one owner); every other link of the part is cut, also one
+ * whose far end nobody knows. Time is linear in the number of links.
+ */
+export function makePlan(machine: Machine, assignments: readonly Assignment[], options: PlanOptions = {}): Plan {
+  const graph = new LinkGraph(machine);
+  const ownerOf = ownersOf(machine, assignments);
+  const keeps = linkKeeper(machine, graph, ownerOf);
+  const drivers = new Map(machine.functions.map((fn) => [fn.address, fn.driver]));
+  const gpus = machine.gpus.map((gpu) => {
+    const assignment = ownerOf(gpu.address);
+    const busy = assignment === HOST && drivers.get(gpu.address) !== undefined && options.includeHost !== true;
+    return planGpu(gpu, assignment, keeps, busy || !canCut(gpu));
+  });
+  const planOf = new Map(gpus.map((gpu) => [gpu.address, gpu]));
+  const crossLinks = crossLinksOf(machine, graph, planOf);
+  const state = isolation(machine, options, graph);
+  const pcie = state.pairs.filter((pair) => pair.via === "pcie");
+  const problems = planProblems({ machine, assignments, graph, ownerOf, planOf, crossLinks, drivers, pcie });
+  return {
+    machine: machine.name,
+    virtual: machine.virtual,
+    isolated:
+      crossLinks.every((link) => link.cutAt !== "none") && problems.every((problem) => problem.severity !== "error"),
+    gpus,
+    crossLinks,
+    problems,
+    notes: planNotes(machine, graph, gpus, effectiveGroups(state), ownerOf),
+    steps: stepsOf(gpus, graph, planOf),
+    iovaHoles: iovaHoles(machine, assignments, ownerOf, [...pcie, ...keptJoins(machine, planOf)]),
+  };
+}
+
+/** Whether a link stays up: see {@link makePlan}. */
+type Keeper = (gpu: Gpu, link: Link) => boolean;
+
+function linkKeeper(machine: Machine, graph: LinkGraph, ownerOf: (address: string) => string): Keeper {
+  const gpuOfBridge = new Map(machine.bridges.map((bridge) => [bridge.address, bridge.gpu]));
+  const switchOwners = new Map<string, Set<string>>();
+  for (const [name, ends] of graph.switches) {
+    switchOwners.set(name, new Set(ends.map((end) => ownerOf(end.gpu.address))));
+  }
+  return (gpu, { far }) => {
+    switch (far.kind) {
+      case "bridge":
+        return gpu.bridges.includes(far.bridge) && (gpuOfBridge.get(far.bridge) ?? gpu.address) === gpu.address;
+      case "gpu":
+        return far.gpu !== gpu.address && graph.gpus.has(far.gpu) && ownerOf(far.gpu) === ownerOf(gpu.address);
+      case "switch":
+        return switchOwners.get(far.switch)?.size === 1;
+      default:
+        return false;
+    }
+  };
+}
+
+function planGpu(gpu: Gpu, assignment: string, keeps: Keeper, untouched: boolean): GpuPlan {
+  const facts = partFacts(gpu.part);
+  const kept = gpu.links.filter((link) => keeps(gpu, link));
+  const keptLinks = kept.map((link) => link.number).sort((a, b) => a - b);
+  const all =
+    facts === undefined ? gpu.links.map((link) => link.number) : Array.from({ length: facts.links }, (_, i) => i);
+  const staying = new Set(keptLinks);
+  const cutLinks = all.filter((number) => !staying.has(number)).sort((a, b) => a - b);
+  return {
+    name: gpu.name,
+    address: gpu.address,
+    part: gpu.part,
+    assignment,
+    keptLinks,
+    cutLinks,
+    disableMask: facts?.interface === "mask" ? disableMask(cutLinks) : null,
+    resetNeeded: !untouched && kept.some((link) => isCutHere(gpu.part, link)),
+    untouched,
+  };
+}
+
+/**
+ * Every link that the plan cuts between an assignment and somebody else, or a far end nobody knows, once per link. A link
+ * of the host that leads nowhere known is not among them: whatever it might meet is cut at the assigned end.
+ */
+function crossLinksOf(machine: Machine, graph: LinkGraph, planOf: Map<PciAddress, GpuPlan>): CrossLink[] {
+  const ownerOf = (address: PciAddress) => planOf.get(address)?.assignment ?? HOST;
+  const touches = (address: PciAddress) => planOf.get(address)?.untouched === false;
+  const cross: CrossLink[] = [];
+  for (const gpu of machine.gpus) {
+    const kept = new Set(planOf.get(gpu.address)?.keptLinks);
+    for (const { number, far } of gpu.links) {
+      if (kept.has(number) || far.kind === "none") continue;
+      const pair = far.kind === "gpu" ? graph.pair(gpu.address, far.gpu) : undefined;
+      const [near, there] = pair?.a.address === gpu.address ? [pair.atA, pair.atB] : [pair?.atB ?? [], pair?.atA ?? []];
+      // Told from the end that lists more of the pair's links, the first GPU's when both list as many.
+      const toldThere = there.length > near.length || (there.length === near.length && pair?.b.address === gpu.address);
+      const farAddress = far.kind === "gpu" ? far.gpu : far.kind === "bridge" ? far.bridge : null;
+      const hosts = ownerOf(gpu.address) === HOST && (farAddress === null || ownerOf(farAddress) === HOST);
+      if (hosts || (pair !== undefined && toldThere)) continue;
+      const atFar = pair !== undefined && there.length >= near.length && touches(far.kind === "gpu" ? far.gpu : "");
+      const ends = Number(touches(gpu.address)) + Number(atFar);
+      cross.push({
+        gpu: gpu.address,
+        link: number,
+        far: farAddress,
+        farLink: far.kind === "gpu" ? (far.link ?? null) : null,
+        cutAt: ends === 2 ? "both" : ends === 1 ? "one" : "none",
+      });
+    }
+  }
+  return cross;
+}
+
+/** Cuts first, everywhere; then the resets, in order of address, each behind its far ends. */
+function stepsOf(gpus: readonly GpuPlan[], graph: LinkGraph, planOf: Map<PciAddress, GpuPlan>): PlanStep[] {
+  const touched = gpus.filter((gpu) => !gpu.untouched);
+  return [
+    ...touched.map((gpu): PlanStep => ({ action: "cut", gpu: gpu.address, farEndsFirst: [] })),
+    ...touched
+      .filter((gpu) => gpu.resetNeeded)
+      .map(
+        (gpu): PlanStep => ({ action: "reset-and-cut", gpu: gpu.address, farEndsFirst: farEnds(gpu, graph, planOf) }),
+      ),
+  ];
+}
+
+/** The ends at GPUs of other owners of all links that reach this one. */
+function farEnds(gpu: GpuPlan, graph: LinkGraph, planOf: Map<PciAddress, GpuPlan>): PlanStep["farEndsFirst"] {
+  const ends = new Map<string, { gpu: PciAddress; link: number }>();
+  const add = (address: PciAddress, link: number) => {
+    if (planOf.get(address)?.assignment !== gpu.assignment) ends.set(`${address} ${link}`, { gpu: address, link });
+  };
+  for (const link of graph.gpus.get(gpu.address)?.links ?? []) {
+    if (link.far.kind === "gpu") {
+      const pair = graph.pair(gpu.address, link.far.gpu);
+      for (const end of [...(pair?.atA ?? []), ...(pair?.atB ?? [])]) {
+        if (end.gpu.address !== gpu.address) add(end.gpu.address, end.link.number);
+      }
+    } else if (link.far.kind === "switch") {
+      for (const end of graph.switches.get(link.far.switch) ?? []) add(end.gpu.address, end.link.number);
+    }
+  }
+  return [...ends.values()];
+}
+
+/** What NVLink joins after the plan: every kept link. */
+function keptJoins(machine: Machine, planOf: Map<PciAddress, GpuPlan>): JoinedPair[] {
+  const joins: JoinedPair[] = [];
+  for (const gpu of machine.gpus) {
+    const kept = new Set(planOf.get(gpu.address)?.keptLinks);
+    for (const { number, far } of gpu.links) {
+      if (!kept.has(number)) continue;
+      const b =
+        far.kind === "gpu" ? far.gpu : far.kind === "bridge" ? far.bridge : far.kind === "switch" ? far.switch : "";
+      joins.push({ a: gpu.address, b, via: "nvlink", reason: `link ${number} stays up`, action: null });
+    }
+  }
+  return joins;
+}
+
+function planNotes(
+  machine: Machine,
+  graph: LinkGraph,
+  gpus: readonly GpuPlan[],
+  groups: readonly PciAddress[][],
+  ownerOf: (address: string) => string,
+): string[] {
+  const notes: string[] = [];
+  const lost = new Set(graph.toUnknown.map((end) => end.gpu.name));
+  if (lost.size > 0) notes.push(`far ends not known, so these links are cut: ${[...lost].join(", ")}`);
+  if (machine.gpus.some((gpu) => gpu.links.some((link) => link.assumed === true))) {
+    notes.push("some link numbers are assumed, not read from this machine; verify them before you rely on them");
+  }
+  const inferred = new Set(gpus.flatMap((gpu) => partFacts(gpu.part)?.inferred ?? []));
+  notes.push(...inferred);
+  const gpuAddresses = new Set(gpus.map((gpu) => gpu.address));
+  for (const group of groups) {
+    const owners = new Set(group.filter((address) => gpuAddresses.has(address)).map(ownerOf));
+    if (machine.platform === "powernv" && owners.size > 1) {
+      notes.push(
+        `${[...owners].join(" and ")} share a compound IOMMU group; a kernel of 5.1 to 5.12 with the isolate_nvlink patch splits it`,
+      );
+    }
+  }
+  return notes;
 }

@@ -1,0 +1,187 @@
+import { statSync } from "node:fs";
+import { basename } from "node:path";
+import type { Command } from "commander";
+import type { DeviceTree } from "../devicetree/tree.js";
+import type { Assignment, Machine } from "../machine/machine.js";
+import { UsageError } from "./failure.js";
+
+/** Where a command takes its machine from: exactly one of these. */
+export interface SourceOptions {
+  live?: boolean;
+  machine?: string;
+  deviceTree?: string;
+  capture?: string;
+  lspci?: string;
+  sysfs?: string;
+  nvlink?: string[];
+  assign?: string[];
+  isolateNvlink?: string | true;
+  json?: boolean;
+}
+
+const MIB = 1 << 20;
+const DEVICE_TREE_LIMIT = 32 * MIB;
+const LSPCI_LIMIT = 64 * MIB;
+const NVIDIA_SMI_LIMIT = 16 * MIB;
+const CAPTURE_LIMIT = 192 * MIB;
+
+/** Adds the options that name a machine. */
+export function addSourceOptions(command: Command): Command {
+  return command
+    .option("--live", "this host (reads only)")
+    .option("--machine <name>", "a built-in virtual machine: redbud, sequoia, minsky, c4140, dgx1v, hgx-a100-4", once)
+    .option(
+      "--device-tree <file>",
+      "a device tree: .dtb, .dts (needs dtc), or a directory like /proc/device-tree",
+      once,
+    )
+    .option("--capture <file>", "what `linkfence capture` wrote (- for standard input)", once)
+    .option("--lspci <file>", "text of lspci -v, -vv, -nn, -xxxx ... (- for standard input)", once)
+    .option("--sysfs <root>", "a copy of a host's /sys and /proc below this folder", once)
+    .option("--nvlink <file>", "output of nvidia-smi nvlink -p or -R, and topo -m; may be repeated", collect)
+    .option("--isolate-nvlink [value]", "as if the kernel was booted with isolate_nvlink (powernv)")
+    .option("--json", "print JSON");
+}
+
+/** Adds the option that says who owns what. */
+export function addAssignOption(command: Command): Command {
+  return command.option("--assign <name=gpu,...>", "an assignment: GPUs with one owner; may be repeated", collect);
+}
+
+/**
+ * Reads the machine that the options name.
+ * @throws UsageError when they name none or several; whatever the source throws when it is bad.
+ */
+export async function readSource(options: SourceOptions): Promise<Machine> {
+  const named = [
+    options.live === true ? "--live" : undefined,
+    options.machine === undefined ? undefined : "--machine",
+    options.deviceTree === undefined ? undefined : "--device-tree",
+    options.capture === undefined ? undefined : "--capture",
+    options.lspci === undefined ? undefined : "--lspci",
+    options.sysfs === undefined ? undefined : "--sysfs",
+  ].filter((name) => name !== undefined);
+  if (named.length === 0) {
+    throw new UsageError(
+      "name a machine: --live, --machine NAME, --device-tree FILE, --capture FILE, --lspci FILE or --sysfs ROOT",
+    );
+  }
+  if (named.length > 1) throw new UsageError(`name one machine, not ${named.join(" and ")}`);
+  const machine = await readMachine(options);
+  if (options.nvlink === undefined) return machine;
+  const { readBounded } = await import("../host/read_bounded.js");
+  const text = options.nvlink.map((file) => readBounded(file, NVIDIA_SMI_LIMIT).toString("utf8")).join("\n");
+  const { applyNvlink } = await import("../machine/nvidia_smi.js");
+  return applyNvlink(machine, { nvlink: text, topo: text });
+}
+
+/** Reads a device tree in any of its forms: blob, source or directory. */
+export async function readTree(path: string): Promise<DeviceTree> {
+  if (isDirectory(path)) {
+    const { readDeviceTreeDirectory } = await import("../host/device_tree_directory.js");
+    return readDeviceTreeDirectory(path);
+  }
+  const { readBounded } = await import("../host/read_bounded.js");
+  const { readDeviceTree } = await import("../devicetree/read.js");
+  const bytes = readBounded(path, DEVICE_TREE_LIMIT);
+  if (!/\.dtsi?$/.test(path) && !bytes.subarray(0, 4096).includes("/dts-v1/")) return readDeviceTree(bytes);
+  const { compileDeviceTreeSource } = await import("../host/dtc.js");
+  return readDeviceTree(compileDeviceTreeSource(path));
+}
+
+/** The kernel parameter as given with --isolate-nvlink; undefined leaves it to the machine's own command line. */
+export async function isolateNvlinkOption(options: SourceOptions): Promise<{ isolateNvlink?: boolean }> {
+  if (options.isolateNvlink === undefined) return {};
+  if (options.isolateNvlink === true) return { isolateNvlink: true };
+  const { kstrtobool } = await import("../isolation/kernel_parameters.js");
+  const on = kstrtobool(options.isolateNvlink);
+  if (on === undefined) {
+    throw new UsageError(
+      `--isolate-nvlink ${options.isolateNvlink}: expected what the kernel takes: 1 y t on, or 0 n f off`,
+    );
+  }
+  return { isolateNvlink: on };
+}
+
+/**
+ * The assignments: from --assign, else those in the machine's capture.
+ * @throws AssignmentError when one makes no sense.
+ */
+export async function readAssignments(machine: Machine, options: SourceOptions): Promise<Assignment[]> {
+  if (options.assign === undefined) return machine.assignments ?? [];
+  const { parseAssignments } = await import("../isolation/assignment.js");
+  return parseAssignments(machine, options.assign);
+}
+
+/**
+ * The assignments, of which there must be some.
+ * @throws UsageError when neither --assign nor the capture has any.
+ */
+export async function requireAssignments(machine: Machine, options: SourceOptions): Promise<Assignment[]> {
+  const assignments = await readAssignments(machine, options);
+  if (assignments.length > 0) return assignments;
+  const example = machine.gpus[0]?.name ?? "GPU0";
+  throw new UsageError(`say who owns what: --assign NAME=GPU[,GPU...], as in --assign vm1=${example}`);
+}
+
+async function readMachine(options: SourceOptions): Promise<Machine> {
+  if (options.machine !== undefined) {
+    const { builtinMachine } = await import("../machine/builtin.js");
+    return builtinMachine(options.machine);
+  }
+  if (options.deviceTree !== undefined) {
+    const { machineFromDeviceTree } = await import("../machine/from_device_tree.js");
+    return machineFromDeviceTree(await readTree(options.deviceTree), `device tree ${basename(options.deviceTree)}`);
+  }
+  if (options.capture !== undefined) {
+    const { readBounded } = await import("../host/read_bounded.js");
+    const { readCapture } = await import("../machine/capture.js");
+    return readCapture(readBounded(options.capture, CAPTURE_LIMIT).toString("utf8"));
+  }
+  if (options.lspci !== undefined) {
+    const { readBounded } = await import("../host/read_bounded.js");
+    const { machineFromLspci } = await import("../machine/from_lspci.js");
+    const text = readBounded(options.lspci, LSPCI_LIMIT).toString("utf8");
+    return machineFromLspci(text, options.lspci === "-" ? "lspci text" : `lspci text ${basename(options.lspci)}`);
+  }
+  return readLinux(options);
+}
+
+async function readLinux(options: SourceOptions): Promise<Machine> {
+  const { readHost } = await import("../host/sysfs_machine.js");
+  const machine = readHost(options.live === true ? "/" : (options.sysfs ?? "/"));
+  // nvidia-smi would load the driver if nothing had; a GPU that it does not drive it cannot tell about.
+  const driven = machine.functions.some((fn) => fn.driver === "nvidia");
+  if (options.live !== true || options.nvlink !== undefined || !driven) return machine;
+  const { runNvidiaSmi } = await import("../host/nvidia_smi.js");
+  const { nvlink, topo, unknown } = runNvidiaSmi();
+  const told = { ...machine, unknown: [...machine.unknown, ...unknown] };
+  if (nvlink === undefined && topo === undefined) return told;
+  const { applyNvlink } = await import("../machine/nvidia_smi.js");
+  try {
+    return applyNvlink(told, { ...(nvlink !== undefined && { nvlink }), ...(topo !== undefined && { topo }) });
+  } catch (error) {
+    // What a driver prints is not the user's bad input: the links then stay unknown, and it is said why.
+    if (!(error instanceof Error && "code" in error)) throw error;
+    const what = `the output of nvidia-smi on this host could not be used: ${error.message}`;
+    return { ...told, unknown: [...told.unknown, { what, functions: [], action: "give it with --nvlink FILE" }] };
+  }
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
+/** A second machine is an error, not a change of mind. */
+function once(value: string, previous?: string): string {
+  if (previous !== undefined) throw new UsageError(`name one machine, not ${previous} and ${value}`);
+  return value;
+}
+
+function collect(value: string, previous: string[] = []): string[] {
+  return [...previous, value];
+}

@@ -1,0 +1,44 @@
+/** Which kind of thing went wrong while reading the host. */
+export type HostErrorCode =
+  /** The directory is no root of a Linux host. */
+  | "EHOST"
+  /** A file could not be read; `errno` says why. */
+  | "EREAD"
+  /** A file is larger than what is asked for can be. */
+  | "ETOOLARGE";
+
+/** Something about this host, or a file the user named, that stops the work. The message is one line. */
+export class HostError extends Error {
+  constructor(
+    readonly code: HostErrorCode,
+    message: string,
+    /** The operating system's own word for it, where it gave one: `ENOENT`. */
+    readonly errno?: string,
+  ) {
+    super(message);
+    this.name = "HostError";
+  }
+}
+
+/** The operating system's word for what a file operation threw, `EUNKNOWN` when there is none. */
+export function errnoOf(error: unknown): string {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "EUNKNOWN";
+}
+
+/** What an errno means, in the words of a sentence. */
+export function errnoInWords(errno: string): string {
+  return ERRNO_WORDS[errno] ?? errno;
+}
+
+const ERRNO_WORDS: Readonly<Record<string, string>> = {
+  EACCES: "permission denied",
+  EPERM: "not permitted",
+  ENOENT: "no such file or directory",
+  ENOTDIR: "not a directory",
+  EISDIR: "is a directory",
+  ELOOP: "links in a loop",
+  ENAMETOOLONG: "name too long",
+  ENXIO: "nothing at the other end",
+  EIO: "input/output error",
+  ERR_INVALID_ARG_VALUE: "not a path",
+};

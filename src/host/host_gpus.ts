@@ -1,0 +1,44 @@
+import { identifyGpu } from "../machine/gpu_part.js";
+import type { Gpu, Link } from "../machine/machine.js";
+import type { PciFunction } from "../pci/function.js";
+import { Failure, type HostRoot } from "./host_root.js";
+import type { PciListing } from "./pci_sysfs.js";
+import { readSlotLabels } from "./slots.js";
+
+/** A name that `--assign` takes for the GPUs of no assignment. */
+const RESERVED = "host";
+
+/**
+ * The GPUs among a host's functions, by slot label where each has one of its own. sysfs does not tell where NVLinks go:
+ * a part that has them has all of them, far ends unknown.
+ */
+export function readGpus(root: HostRoot, { functions, folders }: PciListing): Gpu[] {
+  const gpus = functions
+    .flatMap((fn) => gpuOf(fn) ?? [])
+    .filter(({ address }) => !isVirtualFunction(root, folders.get(address)));
+  if (gpus.length === 0) return gpus;
+  const labels = readSlotLabels(root);
+  const names = gpus.map(({ address }) => labels.get(address.slice(0, -2)));
+  const uses = new Map<string | undefined, number>();
+  for (const name of names) uses.set(name, (uses.get(name) ?? 0) + 1);
+  return gpus.map((gpu, i) => {
+    const name = names[i];
+    return name !== undefined && name !== RESERVED && uses.get(name) === 1 ? { ...gpu, name } : gpu;
+  });
+}
+
+/** SR-IOV virtual functions are parts of a GPU: their physical function has the links. */
+function isVirtualFunction(root: HostRoot, folder: string | undefined): boolean {
+  return folder !== undefined && !(root.link(`${folder}/physfn`) instanceof Failure);
+}
+
+function gpuOf(fn: PciFunction): Gpu | undefined {
+  const identity = identifyGpu(fn);
+  if (identity === undefined) return undefined;
+  const { part, nvlink, linkCount = 0 } = identity;
+  const links = Array.from(
+    { length: nvlink === "present" ? linkCount : 0 },
+    (_, number): Link => ({ number, far: { kind: "unknown" }, state: "unknown", origin: "sysfs" }),
+  );
+  return { address: fn.address, name: fn.address, part, nvlink, links, bridges: [], origin: "sysfs" };
+}

@@ -1,0 +1,235 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { gpu, machineOf, made, port, portWithoutAcs, to, withMask } from "../../test/made_up_machine.js";
+import { BUILTIN_MACHINES, builtinMachine } from "../machine/builtin.js";
+import type { Gpu, Machine } from "../machine/machine.js";
+import { parseAssignments } from "./assignment.js";
+import { LinkGraph } from "./links.js";
+import { makePlan, type Plan, type PlanOptions } from "./plan.js";
+
+const [A, B, C] = ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"];
+
+function plan(machine: Machine | string, assign: string[], options?: PlanOptions): Plan {
+  const described = typeof machine === "string" ? builtinMachine(machine) : machine;
+  return makePlan(described, parseAssignments(described, assign), options);
+}
+
+function masks(of: Plan): string {
+  return of.gpus.map((one) => (one.disableMask ?? -1).toString(16).padStart(6, "0")).join(" ");
+}
+
+function bound(machine: Machine, address: string, driver: string): Machine {
+  const functions = machine.functions.map((fn) => (fn.address === address ? { ...fn, driver } : fn));
+  return { ...machine, functions };
+}
+
+const alone = (machine: Machine) => machine.gpus.map((one) => `${one.name}=${one.name}`);
+
+test("the known answers of the AC922 hold", () => {
+  const socket = "1d0000 1d0000 170000";
+  assert.equal(masks(plan("sequoia", alone(builtinMachine("sequoia")))), `${socket} ${socket}`);
+  assert.equal(masks(plan("redbud", alone(builtinMachine("redbud")))), "150000 150000 150000 150000");
+  assert.equal(masks(plan("sequoia", ["a=GPU0,GPU1", "b=GPU2"])), "0c0000 0c0000 170000 000000 000000 000000");
+});
+
+test("every GPU alone on a full mesh loses every link", () => {
+  assert.equal(masks(plan("c4140", alone(builtinMachine("c4140")))), "3f0000 3f0000 3f0000 3f0000");
+  assert.equal(masks(plan("minsky", alone(builtinMachine("minsky")))), "0c0000 0c0000 0c0000 0c0000");
+  assert.equal(masks(plan("c4140", ["a=GPU0,GPU1", "b=GPU2,GPU3"])), "3c0000 3c0000 0f0000 0f0000");
+});
+
+test("a GA100 has no mask, only links to block", () => {
+  const { gpus } = plan("hgx-a100-4", ["a=GPU0,GPU1", "b=GPU2", "c=GPU3"]);
+  assert.deepEqual(
+    gpus.map((one) => [one.disableMask, one.keptLinks.length, one.cutLinks.length]),
+    [
+      [null, 4, 8],
+      [null, 4, 8],
+      [null, 0, 12],
+      [null, 0, 12],
+    ],
+  );
+});
+
+test("links that a description leaves out are cut with the rest", () => {
+  assert.equal(masks(plan(machineOf([gpu(A, "a", [to(B)]), gpu(B, "b", [to(A)])]), ["x=a,b"])), "3e0000 3e0000");
+});
+
+test("a link to nobody knows where is cut and noted, and no problem", () => {
+  const result = plan(machineOf([gpu(A, "a", [to(B), { kind: "unknown" }]), gpu(B, "b", [to(A)])]), ["x=a,b"]);
+  assert.equal(masks(result), "3e0000 3e0000");
+  assert.equal(result.isolated, true);
+  assert.match(result.notes.join("\n"), /far ends not known, so these links are cut: a/);
+});
+
+test("a bridge of another GPU is no bridge to keep", () => {
+  const one: Gpu = { ...gpu(A, "a", [{ kind: "bridge", bridge: "0006:00:00.0" }]), bridges: ["0006:00:00.0"] };
+  const bridge = { address: "0006:00:00.0", linkIndex: 0, npu: "n", origin: "wiring" as const };
+  assert.equal(masks(plan(machineOf([one], { bridges: [{ ...bridge, gpu: A }] }), ["x=a"])), "3e0000");
+  assert.equal(masks(plan(machineOf([one], { bridges: [{ ...bridge, gpu: B }] }), ["x=a"])), "3f0000");
+});
+
+test("links into an NVSwitch stay only while all GPUs on it have one owner", () => {
+  const on = { kind: "switch" as const, switch: "s0" };
+  const machine = machineOf([gpu(A, "a", [on]), gpu(B, "b", [on])]);
+  assert.equal(masks(plan(machine, ["x=a,b"])), "3e0000 3e0000");
+  assert.equal(masks(plan(machine, ["x=a", "y=b"])), "3f0000 3f0000");
+});
+
+test("only a link that is cut and is to stay needs a reset, behind the cuts of all far ends", () => {
+  const fenced = machineOf([
+    withMask(gpu(A, "a", [to(B, 0), to(C, 0)]), 0x3f0000),
+    withMask(gpu(B, "b", [to(A, 0), to(C, 1)]), 0x3f0000),
+    withMask(gpu(C, "c", [to(A, 1), to(B, 1)]), 0x3f0000),
+  ]);
+  const result = plan(fenced, ["x=a,b", "y=c"]);
+  assert.deepEqual(
+    result.gpus.map((one) => one.resetNeeded),
+    [true, true, false],
+  );
+  assert.deepEqual(result.steps, [
+    { action: "cut", gpu: A, farEndsFirst: [] },
+    { action: "cut", gpu: B, farEndsFirst: [] },
+    { action: "cut", gpu: C, farEndsFirst: [] },
+    { action: "reset-and-cut", gpu: A, farEndsFirst: [{ gpu: C, link: 0 }] },
+    { action: "reset-and-cut", gpu: B, farEndsFirst: [{ gpu: C, link: 1 }] },
+  ]);
+  assert.ok(plan(fenced, ["x=a", "y=b", "z=c"]).gpus.every((one) => !one.resetNeeded));
+});
+
+test("a GPU in two assignments is an error", () => {
+  const result = plan("sequoia", ["a=GPU0,GPU1", "b=GPU1"]);
+  assert.equal(result.isolated, false);
+  assert.deepEqual(
+    result.problems.map(({ kind, severity, gpus }) => [kind, severity, gpus]),
+    [["gpu-in-two-assignments", "error", ["GPU1"]]],
+  );
+});
+
+test("a part without a fence strategy is refused when it is handed out, unless it has no NVLink", () => {
+  const machine = machineOf([gpu(A, "a", [to(B, 0)], "unknown"), gpu(B, "b", [to(A, 0)])]);
+  assert.deepEqual(
+    plan(machine, ["x=a", "y=b"]).problems.map(({ kind }) => kind),
+    ["part-without-fence"],
+  );
+  assert.equal(plan(machine, ["y=b"]).isolated, true);
+  const k80: Gpu = { ...gpu(A, "a", [], "unknown"), nvlink: "none" };
+  assert.equal(plan(machineOf([k80]), ["x=a"]).isolated, true);
+});
+
+test("two parts without a fence on one link cannot be isolated", () => {
+  const machine = machineOf([gpu(A, "a", [to(B, 0)], "unknown"), gpu(B, "b", [to(A, 0)], "unknown")]);
+  const kinds = plan(machine, ["x=a"]).problems.map(({ kind }) => kind);
+  assert.ok(kinds.includes("link-cannot-be-cut"));
+});
+
+test("a bridge in another assignment than its GPU is an error", () => {
+  const result = plan("sequoia", ["a=GPU0", "b=GPU1,0006:00:00.0"]);
+  assert.deepEqual(
+    result.problems.map(({ kind, gpus }) => [kind, gpus]),
+    [["bridge-in-another-assignment", ["GPU0"]]],
+  );
+  assert.equal(result.isolated, false);
+});
+
+test("a host GPU with a driver is left alone and its links are cut at one end, unless included", () => {
+  const machine = bound(builtinMachine("sequoia"), "0004:06:00.0", "nvidia");
+  const left = plan(machine, ["a=GPU0,GPU1"]);
+  assert.equal(left.isolated, true);
+  assert.deepEqual(
+    left.problems.map(({ kind, severity, gpus }) => [kind, severity, gpus]),
+    [["host-gpu-bound", "warning", ["GPU2"]]],
+  );
+  assert.ok(left.crossLinks.length === 4 && left.crossLinks.every((link) => link.cutAt === "one"));
+  assert.ok(!left.steps.some((step) => step.gpu === "0004:06:00.0"));
+  const included = plan(machine, ["a=GPU0,GPU1"], { includeHost: true });
+  assert.ok(included.crossLinks.every((link) => link.cutAt === "both"));
+  assert.deepEqual(included.problems, []);
+});
+
+test("a driver on an assigned GPU changes nothing", () => {
+  assert.equal(plan(bound(builtinMachine("c4140"), "0000:1a:00.0", "vfio-pci"), ["a=GPU0"]).problems.length, 0);
+});
+
+test("a reset whose far end cannot be cut first is an error", () => {
+  const machine = machineOf([
+    withMask(gpu(A, "a", [to(B, 0), to(C, 0)]), 0x3f0000),
+    gpu(B, "b", [to(A, 0)]),
+    gpu(C, "c", [to(A, 1)]),
+  ]);
+  const result = plan(bound(machine, C, "nvidia"), ["x=a,b"]);
+  assert.ok(result.problems.some(({ kind }) => kind === "far-end-cannot-be-cut-first"));
+  assert.equal(result.isolated, false);
+});
+
+test("a link number that the part does not have is an error", () => {
+  const many = Array.from({ length: 7 }, (_, link) => to(B, link));
+  const result = plan(machineOf([gpu(A, "a", many), gpu(B, "b", [to(A, 0)])]), ["x=a"]);
+  assert.ok(result.problems.some(({ kind }) => kind === "link-out-of-range"));
+});
+
+test("two assignments that PCIe does not separate are an error, one and the host a warning", () => {
+  const functions = [
+    portWithoutAcs("0000:00:01.0", "root-port", 1),
+    port("0000:01:00.0", "upstream-port", 2),
+    ...[3, 4, 5].flatMap((bus) => [port(`0000:02:0${bus}.0`, "downstream-port", bus), made(`0000:0${bus}:00.0`)]),
+  ];
+  const gpus = [3, 4].map((bus) => ({ ...gpu(`0000:0${bus}:00.0`, `g${bus}`, []), nvlink: "none" as const }));
+  const machine = machineOf(gpus, { functions });
+  const severities = (assign: string[]) =>
+    plan(machine, assign).problems.map(({ kind, severity }) => `${kind} ${severity}`);
+  assert.deepEqual(severities(["x=g3", "y=g4"]), ["pcie-not-separated error"]);
+  assert.deepEqual(severities(["x=g3,g4"]), ["pcie-not-separated warning"]);
+  assert.deepEqual(severities(["x=g3,g4,05:00.0"]), []);
+});
+
+test("holes are the BARs of what an assignment's functions reach past the IOMMU, merged and sorted", () => {
+  const c4140 = builtinMachine("c4140");
+  const [together, apart] = plan(c4140, ["a=GPU0,GPU1", "b=GPU2"]).iovaHoles;
+  const bars = c4140.functions
+    .filter((fn) => ["0000:1a:00.0", "0000:1c:00.0"].includes(fn.address))
+    .flatMap((fn) => fn.bars);
+  assert.ok(bars.length > 0);
+  for (const bar of bars) {
+    const inside = together?.holes.some(
+      (hole) => hole.start <= bar.address && bar.address + (bar.size ?? 0n) <= hole.end,
+    );
+    assert.ok(inside, `BAR at ${bar.address.toString(16)}`);
+  }
+  const holes = together?.holes ?? [];
+  assert.ok(holes.every((hole, i) => i === 0 || (holes[i - 1]?.end ?? 0n) < hole.start));
+  assert.deepEqual(apart, { assignment: "b", holes: [] });
+});
+
+test("whatever the assignment, links between owners are cut at both ends and links within stay", () => {
+  const names = BUILTIN_MACHINES.map(({ name }) => name);
+  fc.assert(
+    fc.property(fc.constantFrom(...names), fc.array(fc.nat(3), { minLength: 8, maxLength: 8 }), (name, owners) => {
+      const machine = builtinMachine(name);
+      const members = [1, 2, 3].map((owner) =>
+        machine.gpus.filter((_, i) => owners[i] === owner).map((one) => one.name),
+      );
+      const assign = members.flatMap((gpus, i) => (gpus.length > 0 ? [`o${i}=${gpus.join(",")}`] : []));
+      const result = plan(machine, assign);
+      const ownerOf = new Map(result.gpus.map((one) => [one.address, one.assignment]));
+      for (const one of machine.gpus) {
+        const kept = new Set(result.gpus.find(({ address }) => address === one.address)?.keptLinks);
+        for (const { number, far } of one.links) {
+          const inside =
+            far.kind === "bridge" || (far.kind === "gpu" && ownerOf.get(far.gpu) === ownerOf.get(one.address));
+          assert.equal(kept.has(number), inside, `${name} ${one.name} link ${number}`);
+        }
+      }
+      const graph = new LinkGraph(machine);
+      const crossing = graph.pairs.filter(({ a, b }) => ownerOf.get(a.address) !== ownerOf.get(b.address));
+      assert.equal(
+        result.crossLinks.length,
+        crossing.reduce((sum, pair) => sum + pair.atA.length, 0),
+      );
+      assert.ok(result.crossLinks.every((link) => link.cutAt === "both"));
+      assert.equal(result.isolated, true);
+    }),
+    { numRuns: 200, seed: 922 },
+  );
+});

@@ -1,0 +1,70 @@
+import { ga100LinkRegisters, NV_PMC_BOOT_0, PART_FACTS, type PartFacts } from "../machine/part.js";
+import type { LinkRegisters, Recorded } from "./link_registers.js";
+import { PRI_DECODE_ERROR } from "./pri_error.js";
+
+/** One link's pair of one-bit registers. */
+interface LinkBlock {
+  block: number;
+  lock: number;
+}
+
+/** Which link's register lies at an offset of BAR0; the same for every GA100. */
+const PLACES: ReadonlyMap<number, { link: number; name: keyof LinkBlock }> = placesOfLinks();
+
+function placesOfLinks(): Map<number, { link: number; name: keyof LinkBlock }> {
+  const places = new Map<number, { link: number; name: keyof LinkBlock }>();
+  for (let link = 0; link < PART_FACTS.GA100.links; link++) {
+    const { block, lock } = ga100LinkRegisters(link);
+    places.set(block, { link, name: "block" }).set(lock, { link, name: "lock" });
+  }
+  return places;
+}
+
+/**
+ * The link registers of GA100: per link a block and a lock register. Both reading 1 is a cut link; the lock keeps both as
+ * they are until the next secondary bus reset, through function level resets (NVIDIA/gpu-admin-tools
+ * gpu/units/nvlink_ampere.py).
+ */
+export class BlockLockRegisters implements LinkRegisters {
+  readonly #boot0: number;
+  readonly #links: LinkBlock[];
+
+  constructor(facts: PartFacts, recorded: Recorded) {
+    this.#boot0 = recorded.get(NV_PMC_BOOT_0) ?? facts.boot0;
+    this.#links = Array.from({ length: facts.links }, (_, number) => {
+      const at = ga100LinkRegisters(number);
+      return { block: recorded.get(at.block) === 1 ? 1 : 0, lock: recorded.get(at.lock) === 1 ? 1 : 0 };
+    });
+  }
+
+  read(offset: number): number {
+    if (offset === NV_PMC_BOOT_0) return this.#boot0;
+    const place = PLACES.get(offset);
+    if (place === undefined) return PRI_DECODE_ERROR;
+    return this.#links[place.link]?.[place.name] ?? PRI_DECODE_ERROR;
+  }
+
+  write(offset: number, value: number): void {
+    const place = PLACES.get(offset);
+    const link = this.#links[place?.link ?? -1];
+    if (place === undefined || link === undefined || link.lock === 1) return;
+    link[place.name] = value & 1;
+  }
+
+  secondaryBusReset(): void {
+    for (const link of this.#links) {
+      link.block = 0;
+      link.lock = 0;
+    }
+  }
+
+  /** Clears what is not locked. */
+  functionLevelReset(): void {
+    for (const link of this.#links) if (link.lock === 0) link.block = 0;
+  }
+
+  enabled(link: number): boolean {
+    const registers = this.#links[link];
+    return registers !== undefined && !(registers.block === 1 && registers.lock === 1);
+  }
+}

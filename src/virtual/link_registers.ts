@@ -1,0 +1,55 @@
+import type { Evidence, Part } from "../machine/machine.js";
+import { isReadable, partFacts } from "../machine/part.js";
+import { BlockLockRegisters } from "./block_lock_registers.js";
+import { MaskRegisters } from "./mask_registers.js";
+import { PRI_DECODE_ERROR } from "./pri_error.js";
+
+/** The 32-bit registers of one part in BAR0, as far as its links are concerned. */
+export interface LinkRegisters {
+  /** An unsigned 32-bit value; `0xBADFxxxx` where nothing answers. */
+  read(offset: number): number;
+  /** Writes to what cannot be reached, or is not there, are lost. */
+  write(offset: number, value: number): void;
+  /** Secondary bus reset: everything back to its reset value. */
+  secondaryBusReset(): void;
+  /** Function level reset: as above, save what only a secondary bus reset clears. */
+  functionLevelReset(): void;
+  /** Whether the chip's side of link n is in a state to train. */
+  enabled(link: number): boolean;
+}
+
+/** The registers of a part nobody has modelled: nothing answers, so nothing can be proven about it. */
+class NoRegisters implements LinkRegisters {
+  read(): number {
+    return PRI_DECODE_ERROR;
+  }
+  write(): void {}
+  secondaryBusReset(): void {}
+  functionLevelReset(): void {}
+  enabled(): boolean {
+    return true;
+  }
+}
+
+/** Recorded values by offset; what was recorded more than once counts only as far as the records agree. */
+export type Recorded = ReadonlyMap<number, number>;
+
+/** Collects the readable registers that the evidence records, and beside them those that answered with an error. */
+export function recordedRegisters(evidence: Iterable<Evidence>): { values: Recorded; unreadable: Recorded } {
+  const values = new Map<number, number>();
+  const unreadable = new Map<number, number>();
+  for (const { registers } of evidence) {
+    for (const { offset, value } of registers) {
+      if (!isReadable(value)) unreadable.set(offset, value >>> 0);
+      else values.set(offset, (value & (values.get(offset) ?? 0xffffffff)) >>> 0);
+    }
+  }
+  return { values, unreadable };
+}
+
+/** The registers of a part as a loaded driver left them, overlaid with what was recorded. */
+export function linkRegisters(part: Part, recorded: Recorded): LinkRegisters {
+  const facts = partFacts(part);
+  if (facts === undefined) return new NoRegisters();
+  return facts.interface === "mask" ? new MaskRegisters(facts, recorded) : new BlockLockRegisters(facts, recorded);
+}

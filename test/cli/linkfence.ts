@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after } from "node:test";
+import { fileURLToPath } from "node:url";
+
+/** The command line as it is installed. */
+export const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+if (!existsSync(MAIN)) throw new Error("dist/cli/main.js is not there: npm run build first");
+
+/** A run that takes longer hangs. Not a measure of speed: other tests run beside it. */
+const KILL_MS = 20_000;
+
+/** How a run of the command line ended. */
+export interface Run {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** What a run gets besides its arguments. */
+export interface RunOptions {
+  /** Standard input; by default it is empty. */
+  input?: string | Uint8Array;
+  env?: Readonly<Record<string, string>>;
+}
+
+/** Runs a program to its end. */
+export function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Run> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      stdio: ["pipe", "pipe", "pipe"],
+      env: { ...process.env, ...options.env },
+      timeout: KILL_MS,
+      killSignal: "SIGKILL",
+    });
+    const output = { stdout: "", stderr: "" };
+    for (const name of ["stdout", "stderr"] as const) {
+      child[name].setEncoding("utf8").on("data", (text: string) => {
+        output[name] += text;
+      });
+    }
+    // A program that has failed already does not read its input.
+    child.stdin.on("error", () => undefined).end(options.input ?? "");
+    child.on("error", reject).on("close", (status) => resolve({ status, ...output }));
+  });
+}
+
+/** Runs `linkfence` with these arguments. */
+export function linkfence(...args: string[]): Promise<Run> {
+  return run(process.execPath, [MAIN, ...args]);
+}
+
+/** What standard output is when the command ends with the given exit code; anything on standard error fails the test. */
+export async function printed(status: number, ...args: string[]): Promise<string> {
+  const ran = await linkfence(...args);
+  assert.deepEqual({ status: ran.status, stderr: ran.stderr }, { status, stderr: "" }, args.join(" "));
+  return ran.stdout;
+}
+
+/**
+ * Checks that a run was refused as bad input has to be: exit code 2, one line on standard error that says what is wrong,
+ * nothing on standard output. Returns the line.
+ */
+export function refused(ran: Run, what: string): string {
+  assert.deepEqual({ status: ran.status, stdout: ran.stdout }, { status: 2, stdout: "" }, `${what}: ${ran.stderr}`);
+  assert.match(ran.stderr, /^linkfence: [^\n]{10,400}\n$/, what);
+  assert.doesNotMatch(ran.stderr, /internal error|^\s+at |\[object|NaN/, what);
+  return ran.stderr;
+}
+
+/** A folder for the files of one test file, removed when its tests are done. */
+export function scratchFolder(): {
+  path(name: string): string;
+  file(name: string, content: string | Uint8Array): string;
+} {
+  const folder = mkdtempSync(join(tmpdir(), "linkfence-cli-"));
+  after(() => rmSync(folder, { recursive: true, force: true }));
+  return {
+    path: (name) => join(folder, name),
+    file: (name, content) => {
+      writeFileSync(join(folder, name), content);
+      return join(folder, name);
+    },
+  };
+}
+
+/** Path of a file beside the repository that is no part of it; undefined where it is not at hand. */
+export function sharedFile(name: string): string | undefined {
+  const path = fileURLToPath(new URL(`../../../shared/${name}`, import.meta.url));
+  return existsSync(path) ? path : undefined;
+}
