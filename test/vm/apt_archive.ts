@@ -71,8 +71,8 @@ export class AptArchive {
       "APT::Sandbox::User": process.getuid?.() === 0 ? "root" : "",
       "APT::Update::Error-Mode": "any",
       "Acquire::Languages": "none",
-      "Acquire::Retries": "3",
-      "Acquire::http::Timeout": "30",
+      "Acquire::Retries": "2",
+      "Acquire::http::Timeout": "20",
     };
     this.#options = ["-q", ...Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`])];
   }

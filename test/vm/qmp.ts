@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import { onLines } from "./lines.js";
 
 type Reply = { return?: unknown; error?: { class: string; desc: string } };
 
@@ -6,10 +7,9 @@ type Reply = { return?: unknown; error?: { class: string; desc: string } };
 export class Qmp {
   readonly #waiting: { resolve: (value: unknown) => void; reject: (error: Error) => void }[] = [];
   #closed = false;
-  #text = "";
 
   constructor(private readonly socket: Duplex) {
-    socket.on("data", (data: Buffer) => this.#receive(data));
+    onLines(socket, (line) => this.#receive(line));
     socket.on("error", () => {});
     socket.on("close", () => this.#close());
     // No other command is taken before this one.
@@ -28,15 +28,11 @@ export class Qmp {
     });
   }
 
-  #receive(data: Buffer): void {
-    const lines = (this.#text + data.toString("utf8")).split("\n");
-    this.#text = lines.pop() ?? "";
-    for (const line of lines) {
-      const message = JSON.parse(line) as Reply;
-      // The greeting and events answer nothing.
-      if (message.error !== undefined) this.#waiting.shift()?.reject(new Error(message.error.desc));
-      else if ("return" in message) this.#waiting.shift()?.resolve(message.return);
-    }
+  #receive(line: string): void {
+    const message = JSON.parse(line) as Reply;
+    // The greeting and events answer nothing.
+    if (message.error !== undefined) this.#waiting.shift()?.reject(new Error(message.error.desc));
+    else if ("return" in message) this.#waiting.shift()?.resolve(message.return);
   }
 
   #close(): void {

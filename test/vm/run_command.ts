@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 
-/** A program that failed, with the last line it wrote. */
+/** A program that failed, with the first line that it wrote to stderr. */
 export class CommandError extends Error {
   override name = "CommandError";
 }
@@ -30,12 +30,12 @@ export function runCommand(program: string, args: readonly string[], options: Co
     let errors = "";
     child.stdout.on("data", (data: Buffer) => output.push(data));
     child.stderr.on("data", (data: Buffer) => {
-      errors = (errors + data.toString("latin1")).slice(-4000);
+      errors = (errors + data.toString("latin1")).slice(0, 4000);
     });
     child.on("error", (error) => reject(new CommandError(`${program}: ${error.message}`)));
     child.on("close", (status, signal) => {
       if (status === 0) return resolve(Buffer.concat(output));
-      const line = errors.trim().split("\n").at(-1) ?? "";
+      const [line = ""] = errors.trim().split("\n");
       reject(new CommandError(`${program} ended with ${signal ?? status}${line === "" ? "" : `: ${line}`}`));
     });
     // A program that ends without reading all of its input reports that itself.

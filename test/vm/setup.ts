@@ -36,7 +36,7 @@ export interface VmParts {
 export async function setUpVm(say: (line: string) => void = () => {}): Promise<VmParts> {
   requireApt();
   const cache = new VmCache();
-  const [qemu, guest, node] = await Promise.all([
+  const [qemu, guest, node] = await allOf([
     cache.entry(recipe("qemu", QEMU_SUITE, QEMU_PACKAGES), (target, work) => {
       say("downloading QEMU");
       return getQemu(target, work);
@@ -48,6 +48,12 @@ export async function setUpVm(say: (line: string) => void = () => {}): Promise<V
     nodeArchive(cache),
   ]);
   return { qemu: new ProgramPrefix(qemu), kernel: join(guest, "vmlinux"), base: join(guest, "base.cpio"), node };
+}
+
+/** As `Promise.all`, but nothing is still under way when it fails. */
+async function allOf(parts: [Promise<string>, Promise<string>, Promise<string>]): Promise<[string, string, string]> {
+  await Promise.allSettled(parts);
+  return Promise.all(parts);
 }
 
 function recipe(name: string, suite: string, contents: readonly string[]): string {

@@ -3,9 +3,10 @@ import { once } from "node:events";
 import { appendFileSync, copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { CpioArchive } from "./cpio_archive.js";
+import { onLines } from "./lines.js";
 import { Qmp } from "./qmp.js";
 import type { VmParts } from "./setup.js";
 
@@ -82,8 +83,8 @@ export class VirtualMachine {
       this.console.push(text);
       options.onConsole?.(text);
     };
-    if (output !== null) onLines(output as Duplex, onConsole);
-    if (errors !== null) onLines(errors as Duplex, onConsole);
+    if (output) onLines(output as Readable, onConsole);
+    if (errors) onLines(errors as Readable, onConsole);
     this.#line = line as Duplex;
     this.#line.on("error", () => {});
     onLines(this.#line, (text) => this.#receive(text));
@@ -149,15 +150,6 @@ export class VirtualMachine {
       this.proceed();
     }
   }
-}
-
-function onLines(stream: Duplex, take: (line: string) => void): void {
-  let text = "";
-  stream.on("data", (data: Buffer) => {
-    const lines = (text + data.toString("utf8")).split(/\r*\n/);
-    text = lines.pop() ?? "";
-    for (const line of lines) take(line);
-  });
 }
 
 /** The archives behind each other; the last has what is this job's own. */

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
@@ -27,6 +27,10 @@ export class VmCache {
     if (existsSync(path)) return path;
     mkdirSync(this.folder, { recursive: true });
     const unlock = await lock(`${path}.lock`);
+    // Whoever left such a folder was killed: it would hold the lock otherwise.
+    for (const left of readdirSync(this.folder).filter((file) => file.startsWith(`${name}.work-`))) {
+      rmSync(this.path(left), { recursive: true, force: true });
+    }
     const work = mkdtempSync(`${path}.work-`);
     try {
       if (existsSync(path)) return path;
@@ -38,17 +42,21 @@ export class VmCache {
       return path;
     } finally {
       rmSync(work, { recursive: true, force: true });
-      unlock();
+      await unlock();
     }
   }
 }
 
 /** Waits for a lock that ends with this process at the latest. Node has no flock: `cat` holds it while its stdin is open. */
-async function lock(path: string): Promise<() => void> {
+async function lock(path: string): Promise<() => Promise<void>> {
   const holder = spawn("flock", [path, "sh", "-c", "echo locked; exec cat >/dev/null"], {
     stdio: ["pipe", "pipe", "inherit"],
   });
-  const [data] = await Promise.race([once(holder.stdout, "data"), once(holder, "close").then(() => [])]);
+  const ended = once(holder, "close");
+  const [data] = await Promise.race([once(holder.stdout, "data"), ended.then(() => [])]);
   if (data === undefined) throw new Error(`cannot lock ${path}`);
-  return () => holder.stdin.end();
+  return async () => {
+    holder.stdin.end();
+    await ended;
+  };
 }

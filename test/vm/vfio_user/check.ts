@@ -104,6 +104,7 @@ class VfioUserCheck {
     const vm = this.#boot({ job: `${job("uio")} step done`, resettable: true });
     await this.#scenario(name, vm, async () => {
       await vm.reach("done");
+      assert.ok(!server.hasGuestMemory(), "DMA does not go by messages");
       this.#report.addResults(name, vm.results, WITHOUT_IOMMU);
       vm.results.clear();
       await vm.qmp.execute("system_reset");
@@ -152,10 +153,11 @@ class VfioUserCheck {
     await this.#report.run(`${name}: mapped memory, from the server's side`, () => {
       const maps = readFileSync(`/proc/${vm.pid}/maps`, "utf8");
       assert.match(maps, /\/memfd:copy-engine/, "QEMU has not mapped it");
+      assert.ok(server.hasGuestMemory(), "QEMU has not handed over the guest's memory");
       return server.memory((memory) => {
         assert.equal(memory.read(0x8000, 14), "from the guest");
         memory.write(0x9000, "from the host");
-        return "QEMU maps the server's memfd, where the guest's bytes are";
+        return "QEMU maps the server's memfd, where the guest's bytes are, and the server has the guest's memory";
       });
     });
     vm.proceed();

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, writeSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { onLines } from "../lines.js";
 
 const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const START_TIMEOUT = 30_000;
@@ -33,7 +34,7 @@ export class ServerProcess {
     running.add(this.#process);
     this.#ended = once(this.#process, "close").then(() => running.delete(this.#process));
     for (const stream of [this.#process.stdout, this.#process.stderr]) {
-      stream?.on("data", (data: Buffer) => this.lines.push(...data.toString("utf8").trim().split("\n")));
+      if (stream) onLines(stream, (line) => this.lines.push(line));
     }
   }
 
@@ -56,6 +57,12 @@ export class ServerProcess {
     const maps = readFileSync(`/proc/${this.#process.pid}/maps`, "utf8").split("\n");
     const shared = maps.filter((line) => line.includes("/memfd:")).length;
     return `${readdirSync(`/proc/${this.#process.pid}/fd`).length} descriptors, ${shared} shared mappings`;
+  }
+
+  /** Whether QEMU has handed it the guest's memory as a file. */
+  hasGuestMemory(): boolean {
+    const folder = `/proc/${this.#process.pid}/fd`;
+    return readdirSync(folder).some((fd) => linkOf(`${folder}/${fd}`).startsWith("/memfd:memory-backend"));
   }
 
   /** Reads what the device has in its memory, and writes to it. */
