@@ -157,13 +157,13 @@ export class Attachment implements DeviceClient {
   #watch(region: number, ioeventfd: Ioeventfd): IoeventWatch {
     const fd = createEventfd();
     const onReady = () => {
-      if (drainEventfd(fd) === 0n) return;
       try {
         this.device.ioevent?.(region, ioeventfd);
       } catch (error) {
         this.onError(error);
       }
     };
-    return { fd, token: this.poller.add(fd, POLLIN, { onReady }) };
+    // The client holds the other end and may drain or fill it, so its count means nothing; each signal is an edge.
+    return { fd, token: this.poller.add(fd, POLLIN | EPOLLET, { onReady }) };
   }
 }

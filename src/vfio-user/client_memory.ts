@@ -5,6 +5,8 @@ import { Command } from "./header.js";
 
 /** Bytes copied before others get their turn. */
 const SLICE = 1 << 20;
+/** Ranges looked at before others get their turn: a client may make each of them a byte long. */
+const RANGES = 64;
 
 type Access = "read" | "write";
 
@@ -27,8 +29,8 @@ export class ClientMemory implements DmaSpace {
   }
 
   *#transfer(access: Access, address: bigint, data: Uint8Array): Steps {
-    this.#check(access, address, data.length);
-    for (let done = 0; done < data.length; ) {
+    yield* this.#check(access, address, data.length);
+    for (let done = 0, pieces = 1; done < data.length; pieces++) {
       const at = address + BigInt(done);
       // Looked up again for each piece: the client may have changed its mind while others had their turn.
       const mapped = this.#find(access, at);
@@ -43,16 +45,17 @@ export class ClientMemory implements DmaSpace {
         else mapped.file.write(offset, piece);
       }
       done += length;
-      if (done < data.length && length === SLICE) yield { deadline: 0 };
+      if (done < data.length && (length === SLICE || pieces % RANGES === 0)) yield { deadline: 0 };
     }
   }
 
   /** All of it must be there before any of it is touched. */
-  #check(access: Access, address: bigint, length: number): void {
+  *#check(access: Access, address: bigint, length: number): Steps {
     const end = address + BigInt(length);
-    for (let at = address; at < end; ) {
+    for (let at = address, ranges = 1; at < end; ranges++) {
       const { range } = this.#find(access, at);
       at = range.address + range.size;
+      if (at < end && ranges % RANGES === 0) yield { deadline: 0 };
     }
   }
 

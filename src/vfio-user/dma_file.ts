@@ -13,8 +13,11 @@ import { VfioError } from "../vfio/index.js";
 const O_RDONLY = 0;
 const O_WRONLY = 1;
 const SCRATCH_SIZE = 1 << 16;
+/** Windows that all clients together may have mapped: the kernel allows a process 65530 mappings (vm.max_map_count). */
+const MAX_WINDOWS = 8192;
 
 let scratch: NativeMemory | undefined;
+let windowCount = 0;
 
 /**
  * A client's memory file, shared by all ranges that lie in it: clients send a descriptor of the same file with every
@@ -31,8 +34,14 @@ export class DmaFile {
   /** Ranges that lie in it. */
   uses = 0;
 
-  /** Takes ownership of the descriptor. */
-  constructor(fd: Fd) {
+  /**
+   * Takes ownership of the descriptor.
+   * @param key what the table that it belongs to finds it by
+   */
+  constructor(
+    fd: Fd,
+    readonly key: string,
+  ) {
     this.#fd = fd;
     this.#mappable = ((getSeals(fd) ?? 0) & F_SEAL_SHRINK) !== 0 && fd.accessMode() !== O_WRONLY;
     this.#writable = fd.accessMode() !== O_RDONLY;
@@ -60,6 +69,7 @@ export class DmaFile {
   /** Unmaps and closes it. */
   close(): void {
     for (const window of this.#windows.values()) window.unmap();
+    windowCount -= this.#windows.size;
     this.#windows.clear();
     this.#fd.close();
   }
@@ -89,15 +99,16 @@ export class DmaFile {
   #window(number: number, end: number): Mapping | undefined {
     const known = this.#windows.get(number);
     if (known !== undefined && known.length >= end) return known;
-    if (!this.#mappable) return undefined;
+    if (!this.#mappable || (known === undefined && windowCount >= MAX_WINDOWS)) return undefined;
     const start = number * MAX_WINDOW;
     const length = Math.min(MAX_WINDOW, this.size() - start);
     if (length < end) throw new VfioError("EIO", `the client's file ends before ${start + end}`);
     known?.unmap();
-    this.#windows.delete(number);
+    if (this.#windows.delete(number)) windowCount--;
     try {
       const window = new Mapping(this.#fd, start, length, this.#writable ? "read-write" : "read");
       this.#windows.set(number, window);
+      windowCount++;
       return window;
     } catch {
       // No address space left, or a seal against writing: system calls still work, or say why not.

@@ -2,6 +2,7 @@ import type { Fd } from "../os/index.js";
 import { fileSystemType, getSeals } from "../os/index.js";
 import { type DmaRange, VfioError } from "../vfio/index.js";
 import { DmaFile } from "./dma_file.js";
+import { MAX_DMA_FILES } from "./server_limits.js";
 
 const O_RDONLY = 0;
 const O_WRONLY = 1;
@@ -94,17 +95,15 @@ export class DmaTable {
     return found;
   }
 
-  /** Removes ranges, and closes the files that no other range lies in. */
+  /** Removes ranges that follow each other, and closes the files that no other range lies in. */
   remove(gone: readonly MappedRange[]): void {
-    const set = new Set(gone);
-    let kept = 0;
-    for (const mapped of this.#ranges) if (!set.has(mapped)) this.#ranges[kept++] = mapped;
-    this.#ranges.length = kept;
-    for (const { file } of gone) if (file !== undefined) file.uses--;
-    for (const [key, file] of this.#files) {
-      if (file.uses > 0) continue;
+    const first = gone[0];
+    if (first === undefined) return;
+    this.#ranges.splice(this.#indexAfter(first.range.address) - 1, gone.length);
+    for (const { file } of gone) {
+      if (file === undefined || --file.uses > 0) continue;
       file.close();
-      this.#files.delete(key);
+      this.#files.delete(file.key);
     }
   }
 
@@ -148,7 +147,8 @@ export class DmaTable {
     const key = `${stat.dev}:${stat.ino}:${mode}`;
     const known = this.#files.get(key);
     if (known !== undefined) return known;
-    const file = new DmaFile(fd);
+    if (this.#files.size >= MAX_DMA_FILES) throw new VfioError("ENOSPC", `more than ${MAX_DMA_FILES} DMA files`);
+    const file = new DmaFile(fd, key);
     this.#files.set(key, file);
     return file;
   }

@@ -22,6 +22,8 @@ export type ServerEvent =
 
 const MAX_REFUSALS = 8;
 const REFUSAL_TIMEOUT = 1000;
+/** How long no connection is accepted after one could not be, in milliseconds. */
+const ACCEPT_PAUSE = 100;
 
 /** One device's socket: it listens, has at most one session, and turns others away. */
 export class Endpoint implements SessionEndpoint {
@@ -52,7 +54,13 @@ export class Endpoint implements SessionEndpoint {
   }
 
   onReady(): void {
-    const socket = acceptUnix(this.#listener);
+    let socket: Fd | undefined;
+    try {
+      socket = acceptUnix(this.#listener);
+    } catch (error) {
+      this.#pauseAccepting(error);
+      return;
+    }
     if (socket === undefined) return;
     const peer = peerCredentials(socket);
     // A client that comes back at once may be seen before the end of its last connection.
@@ -86,10 +94,23 @@ export class Endpoint implements SessionEndpoint {
   close(): void {
     this.#session?.close("the server stopped");
     this.#host.tasks.cancel(this.device);
+    this.#host.tasks.cancel(this);
     for (const refusal of this.#refusals) refusal.end();
     this.#host.poller.remove(this.#listener, this.#token);
     this.#listener.close();
     removeSocket(this.socket, this.#inode);
+  }
+
+  /** Descriptors have run out, which may pass. Until then the waiting client would be reported again and again. */
+  #pauseAccepting(error: unknown): void {
+    this.onError(error);
+    this.#host.poller.modify(this.#listener, this.#token, 0);
+    this.#host.tasks.start(this, this.#acceptLater(), () => {});
+  }
+
+  *#acceptLater() {
+    yield { deadline: performance.now() + ACCEPT_PAUSE };
+    this.#host.poller.modify(this.#listener, this.#token, POLLIN);
   }
 
   #refuse(socket: Fd, peer: PeerCredentials): void {

@@ -11,6 +11,11 @@ export const MAX_MESSAGE = HEADER_SIZE + REGION_ACCESS_SIZE + MAX_DATA_XFER_SIZE
 export const MAX_MSG_FDS = 16;
 /** DMA ranges that a client may have at once. */
 export const MAX_DMA_MAPS = 65535;
+/**
+ * Files that a client's DMA ranges may lie in: each costs a descriptor for as long as it is used, and a process has only
+ * so many. A virtual machine has a handful.
+ */
+export const MAX_DMA_FILES = 256;
 /** Any alignment would do; clients want to hear of the page size. */
 const PGSIZES = 4096;
 
