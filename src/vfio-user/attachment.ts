@@ -1,4 +1,4 @@
-import { createEventfd, drainEventfd, type Fd, POLLIN, type Poller } from "../os/index.js";
+import { createEventfd, EPOLLET, type Fd, POLLIN, type Poller } from "../os/index.js";
 import {
   type DeviceClient,
   type DmaSpace,

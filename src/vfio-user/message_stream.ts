@@ -84,11 +84,6 @@ export class MessageStream {
     return size <= there || size > this.maxMessage;
   }
 
-  /** Whether part of a message is there whose rest is missing. */
-  get isPartial(): boolean {
-    return this.#end > this.#start;
-  }
-
   /**
    * Receives once, which ends the current message. No other complete one may be waiting.
    * @returns bytes received, 0 at the end of the stream, {@link WOULD_BLOCK} when nothing is there
@@ -252,7 +247,8 @@ export class MessageStream {
   }
 
   #grow(): void {
-    const larger = new NativeMemory(this.maxMessage);
+    // A little more, so that one message alone does not look like a full buffer.
+    const larger = new NativeMemory(this.maxMessage + INITIAL_CAPACITY);
     larger.bytes.set(this.#memory.bytes.subarray(this.#start, this.#end));
     this.#memory = larger;
     this.#moved(this.#start);

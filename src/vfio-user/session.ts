@@ -172,8 +172,8 @@ export class Session {
           return;
         }
       }
-      // A message whose rest is missing has most likely more of it waiting; otherwise the poller will say so.
-      more = !this.#isBlocked && (stream.isPartial || stream.isFull) && this.#receive();
+      // Less than there was room for means that nothing more is there; the poller says when that changes.
+      more = !this.#isBlocked && stream.isFull && this.#receive();
     }
   }
 
