@@ -10,7 +10,6 @@
  *   0x800 MSI-X table, two vectors               0xc00 MSI-X pending bits
  * BAR2, 1 MiB of memory that the guest maps.
  * A finished command raises MSI-X vector 0, or INTx while the guest has not enabled MSI-X.
- *
  * Run it: node --import tsx examples/serve.ts /tmp/copy-engine.sock
  */
 
