@@ -29,7 +29,7 @@ export interface VmParts {
 }
 
 /**
- * Gets everything ready: downloads what is not in the cache yet (about 250 MB, once), and leaves it there.
+ * Gets everything ready: downloads what is not in the cache yet (about 200 MB, once), and leaves it there.
  * @param say told in one line of whatever takes longer than a moment
  * @throws {VmUnavailable} when this machine cannot have it
  */

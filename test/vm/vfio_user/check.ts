@@ -91,10 +91,10 @@ class VfioUserCheck {
       const end = await vm.ended;
       this.#config(name, vm);
       this.#report.addResults(name, vm.results, [...BARS, "reset", ...WITHOUT_IOMMU, "msi-x", "without a server"]);
-      await this.#report.run("the server was killed: the guest ends in good order", () => {
-        assert.equal(end.status, 0, end.reason);
-        return undefined;
-      });
+      this.#report.add(
+        "the server was killed: the guest ends in good order",
+        end.reason === "done" ? undefined : end.reason,
+      );
     });
   }
 

@@ -8,7 +8,8 @@ export class CheckReport {
   add(name: string, why: string | undefined, detail = ""): void {
     if (why === undefined) this.#passed++;
     else this.#failed++;
-    console.log(why === undefined ? `ok      ${name}${detail && `: ${detail}`}` : `FAILED  ${name}: ${why}`);
+    const text = why === undefined ? `ok      ${name}${detail && `: ${detail}`}` : `FAILED  ${name}: ${why}`;
+    console.log(text.replaceAll("\n", "\n        "));
   }
 
   /** Carries out one check of this side; what it returns is the detail. */
@@ -16,7 +17,7 @@ export class CheckReport {
     try {
       this.add(name, undefined, await check());
     } catch (error) {
-      this.add(name, (error as Error).message.replaceAll("\n", " "));
+      this.add(name, (error as Error).message);
     }
   }
 

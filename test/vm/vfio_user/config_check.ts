@@ -65,7 +65,7 @@ export function checkConfig(seen: Uint8Array): string {
   const different = [...defined.keys()].filter((at) => !skipped.has(at) && seen[at] !== defined[at]);
   const show = (at: number) =>
     `0x${at.toString(16)} is 0x${seen[at]?.toString(16)}, not 0x${defined[at]?.toString(16)}`;
-  assert.deepEqual(different.map(show), []);
+  assert.ok(different.length === 0, different.map(show).join(", "));
   return `${CONFIG_SIZE - skipped.size} of ${CONFIG_SIZE} bytes as the device defines them, the rest is the guest's`;
 }
 
@@ -80,7 +80,7 @@ export function checkLspci(text: string): string {
     expected.push(new RegExp(`^\\tCapabilities: \\[${at.toString(16)}\\] ${first.source}`), ...more);
   }
   const missing = expected.filter((pattern) => !lines.some((line) => pattern.test(line)));
-  assert.deepEqual(missing, [], text);
+  assert.ok(missing.length === 0, `no ${missing.join(", no ")} in\n${text}`);
   const titles = lines.filter((line) => /^\t(Capabilities|Region \d+):/.test(line));
   assert.equal(titles.length, list.length + 2, `other regions or capabilities:\n${text}`);
   return `${lines[0]}, 2 regions, ${list.length} capabilities`;
