@@ -54,7 +54,7 @@ test("info shows regions with their capabilities, and interrupts", async () => {
   const json = JSON.parse((await run("info", path, "--json")).out) as { regions: { name: string; size: string }[] };
   assert.deepEqual(
     json.regions.map(({ name }) => name),
-    ["bar0", "bar1", "bar2", "bar3", "bar4", "config", "region 9"],
+    ["bar0", "bar1", "bar2", "bar3", "bar4", "rom", "config", "region 9"],
   );
   assert.equal(json.regions[0]?.size, "0x200000");
 });

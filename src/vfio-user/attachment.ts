@@ -37,6 +37,8 @@ export class Attachment implements DeviceClient {
     private readonly poller: Poller,
     private readonly tasks: TaskRunner,
     private readonly onError: (error: unknown) => void,
+    /** Descriptors that the client accepts in one message. */
+    private readonly maxMsgFds: number,
   ) {
     this.#table = new DmaTable(MAX_DMA_MAPS);
     this.#irqs = new IrqTable(device.irqs, poller);
@@ -108,11 +110,12 @@ export class Attachment implements DeviceClient {
     }
   }
 
-  /** An eventfd for each of a region's doorbells, made at the first call. */
+  /** An eventfd for each of a region's first doorbells, as many as the client can take, made at the first call. */
   ioeventfds(region: number): readonly Fd[] {
     const known = this.#ioevents.get(region);
     if (known !== undefined) return known.map(({ fd }) => fd);
-    const watches = (this.device.regions[region]?.ioeventfds ?? []).map((ioeventfd) => this.#watch(region, ioeventfd));
+    const offered = (this.device.regions[region]?.ioeventfds ?? []).slice(0, this.maxMsgFds);
+    const watches = offered.map((ioeventfd) => this.#watch(region, ioeventfd));
     this.#ioevents.set(region, watches);
     return watches.map(({ fd }) => fd);
   }

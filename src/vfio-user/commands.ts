@@ -199,14 +199,16 @@ function regionIoFds(attachment: Attachment, payload: Uint8Array): Reply {
   if (flags !== 0 || count !== 0) throw new VfioError("EINVAL", "DEVICE_GET_REGION_IO_FDS with flags or a count");
   checkIndex(index, Math.max(VFIO_PCI_NUM_REGIONS, device.regions.length), "region");
   const fds = attachment.ioeventfds(index);
-  const subRegions = (device.regions[index]?.ioeventfds ?? []).map(({ offset, size, value }, fdIndex) => ({
-    offset: BigInt(offset),
-    size: BigInt(size),
-    fdIndex,
-    type: IO_FD_TYPE_IOEVENTFD,
-    flags: value === undefined ? 0 : KVM_IOEVENTFD_FLAG_DATAMATCH,
-    data: value ?? 0n,
-  }));
+  const subRegions = (device.regions[index]?.ioeventfds ?? [])
+    .slice(0, fds.length)
+    .map(({ offset, size, value }, fdIndex) => ({
+      offset: BigInt(offset),
+      size: BigInt(size),
+      fdIndex,
+      type: IO_FD_TYPE_IOEVENTFD,
+      flags: value === undefined ? 0 : KVM_IOEVENTFD_FLAG_DATAMATCH,
+      data: value ?? 0n,
+    }));
   const needed = REGION_IO_FDS_SIZE + SUB_REGION_SIZE * subRegions.length;
   const reply = encodeRegionIoFds({ argsz: needed, flags: 0, index, count: subRegions.length, subRegions }, argsz);
   return argsz >= needed ? { payload: reply, fds: fds.map((fd) => fd.number) } : { payload: reply };

@@ -1,4 +1,13 @@
-export { createMemfd, Fd, Mapping, OsError } from "../os/index.js";
+export {
+  createEventfd,
+  createMemfd,
+  drainEventfd,
+  Fd,
+  FfiMissingError,
+  Mapping,
+  OsError,
+  signalEventfd,
+} from "../os/index.js";
 export * from "./client.js";
 export type { SharedMemory } from "./client_dma.js";
 export * from "./dma_message.js";

@@ -84,6 +84,11 @@ export class MessageStream {
     return size <= there || size > this.maxMessage;
   }
 
+  /** Whether part of a message is there whose rest is missing. */
+  get isPartial(): boolean {
+    return this.#end > this.#start;
+  }
+
   /**
    * Receives once, which ends the current message. No other complete one may be waiting.
    * @returns bytes received, 0 at the end of the stream, {@link WOULD_BLOCK} when nothing is there

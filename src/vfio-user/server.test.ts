@@ -458,6 +458,17 @@ test("doorbells arrive by eventfd", async () => {
   client.close();
 });
 
+test("a client gets no more doorbells than it takes descriptors, and no bytes that a device forgot to fill", () => {
+  const client = connect({ capabilities: { maxMsgFds: 1 } });
+  const { info, fds } = client.regionIoFds(0);
+  assert.deepEqual([info.count, info.subRegions.length, fds.length], [1, 1, 1]);
+  for (const fd of fds) fd.close();
+  client.write(0, 0, new Uint8Array(4096).fill(0xaa));
+  client.read(0, 0, 4096);
+  assert.deepEqual(client.read(6, 0, 4096), new Uint8Array(4096));
+  client.close();
+});
+
 test("a reset holds back the client's next command until it is done, and is finished when the client leaves", async () => {
   const client = connectRaw();
   client.send(Command.DEVICE_RESET, new Uint8Array(0), [], { id: 1 });

@@ -34,7 +34,7 @@ import { MessageStream } from "./message_stream.js";
 import { REGION_ACCESS_SIZE } from "./region_access.js";
 import { MAX_DATA_XFER_SIZE, MAX_MESSAGE, MAX_MSG_FDS, negotiate } from "./server_limits.js";
 import type { TaskRunner } from "./task_runner.js";
-import { DEFAULT_MAX_DATA_XFER_SIZE, decodeVersion, encodeVersion } from "./version.js";
+import { DEFAULT_MAX_DATA_XFER_SIZE, DEFAULT_MAX_MSG_FDS, decodeVersion, encodeVersion } from "./version.js";
 
 /** Where register data begins in a message. */
 const DATA = HEADER_SIZE + REGION_ACCESS_SIZE;
@@ -172,8 +172,9 @@ export class Session {
           return;
         }
       }
-      // Less than there was room for means that nothing more is there; the poller says when that changes.
-      more = !this.#isBlocked && stream.isFull && this.#receive();
+      // The rest of a message has mostly come in the meantime: receiving gave the client room to send, and with one CPU
+      // between them a turn to do so. Asking at once saves a wait for each of a large message's pieces.
+      more = !this.#isBlocked && (stream.isPartial || stream.isFull) && this.#receive();
     }
   }
 
@@ -276,6 +277,8 @@ export class Session {
     checkAccess(this.#device, region, offset, count, false);
     const { reply, replyData } = this.#host;
     const data = replyData[count] ?? reply.bytes.subarray(DATA, DATA + count);
+    // The buffer held somebody else's reply, and a device may fill less than it should.
+    data.fill(0);
     this.#device.read(region, offset, data);
     if (!wantsReply) return;
     putHeader(reply.view, id, Command.REGION_READ, DATA + count, FLAG_TYPE_REPLY);
@@ -337,7 +340,8 @@ export class Session {
       this.#requests = new DmaRequests(this.#twin ?? stream, maxTransfer);
       const { poller, tasks } = this.#host;
       const onError = (error: unknown) => this.#endpoint.onError(error);
-      this.#attachment = new Attachment(this.#device, this.#requests, poller, tasks, onError);
+      const maxMsgFds = capabilities.maxMsgFds ?? DEFAULT_MAX_MSG_FDS;
+      this.#attachment = new Attachment(this.#device, this.#requests, poller, tasks, onError, maxMsgFds);
       this.#device.open?.(this.#attachment);
       tasks.cancel(this);
       this.#send(id, command, { payload: encodeVersion(agreed), fds: pair === undefined ? [] : [pair[1].number] });

@@ -54,7 +54,8 @@ export class TestDevice implements VfioDevice {
     // Fails in every way there is.
     { size: 4096, ...ALL },
     undefined,
-    undefined,
+    // Forgets to fill in what is read.
+    { size: 4096, readable: true, writable: false },
     { size: 256, ...ALL },
     undefined,
     {
@@ -85,6 +86,7 @@ export class TestDevice implements VfioDevice {
 
   read(region: number, offset: number, data: Uint8Array): void {
     if (region === 4) fail(offset);
+    if (region === 6) return;
     if (region === 9) data.fill(offset === 2 ** 37 - data.length ? 0x99 : 0);
     else data.set(this.#bytes(region).subarray(offset, offset + data.length));
   }
