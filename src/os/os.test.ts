@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, openSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -123,7 +123,10 @@ test("sockets never wait: an empty one says so, a full one takes no more, a clos
 
 test("a socket at a path is connected to, knows its peer, and wakes whoever waits when it is shut down", () => {
   const path = join(directory, "socket");
+  const umask = process.umask(0);
   const listener = listenUnix(path);
+  process.umask(umask);
+  assert.equal(statSync(path).mode & 0o777, 0o600, "whoever may connect owns the device");
   assert.equal(acceptUnix(listener), undefined);
   const client = connectUnix(path);
   const server = acceptUnix(listener);

@@ -1,3 +1,4 @@
+import { fchmodSync } from "node:fs";
 import { constants } from "node:os";
 import { OsError } from "./error.js";
 import { Fd } from "./fd.js";
@@ -42,13 +43,15 @@ function createSocket(): Fd {
 }
 
 /**
- * A listening, non-blocking Unix stream socket at a path that must be free.
+ * A listening, non-blocking Unix stream socket at a path that must be free. Only this user can connect to it.
  * @throws {OsError} EADDRINUSE when the path exists, ENAMETOOLONG above {@link MAX_SOCKET_PATH} bytes
  */
 export function listenUnix(path: string, backlog = 16): Fd {
   const address = socketAddress(path);
   const fd = createSocket();
   try {
+    // The file inherits the socket's mode, so there is no moment at which others could connect.
+    fchmodSync(fd.number, 0o600);
     checked(libc().bind(fd.number, address.address, address.bytes.length), "bind", path);
     checked(libc().listen(fd.number, backlog), "listen", path);
   } catch (error) {

@@ -1,4 +1,4 @@
-import { chmodSync, lstatSync, unlinkSync } from "node:fs";
+import { lstatSync, unlinkSync } from "node:fs";
 import {
   acceptUnix,
   connectUnix,
@@ -144,8 +144,6 @@ function listenAt(path: string): Fd {
     unlinkSync(path);
     listener = listenUnix(path);
   }
-  // Whoever may connect owns the device.
-  chmodSync(path, 0o600);
   return listener;
 }
 

@@ -1,6 +1,7 @@
 import type { Serving } from "../../src/vfio-user/index.js";
 import type { TestCommand } from "../vfio_user/test_device.js";
 import { createDevices as createTestDevices, TestDevice } from "../vfio_user/test_device.js";
+import { collectGarbage } from "./collect_garbage.js";
 
 let complaint: string | undefined;
 
@@ -29,6 +30,7 @@ export function createDevices(data: unknown): Serving {
   const device = new GuardedDevice();
   const onMessage = (message: unknown): unknown => {
     if (message === "complaints") return complaint;
+    if (message === "collect garbage") return collectGarbage();
     const [kind = 0, number = 0] = message as number[];
     const address = BigInt(number % 5) * 4096n;
     const command: TestCommand =

@@ -14,14 +14,16 @@ import { createEventfd, createMemfd, type Fd, socketPair, truncate } from "../..
 import { type RunningServer, startServer, VfioUserClient } from "../../src/vfio-user/index.js";
 import { openFiles } from "../vfio_user/open_files.js";
 import { RawClient } from "../vfio_user/raw_client.js";
+import { collectGarbage } from "./collect_garbage.js";
 import { hostileMessage } from "./hostile_message.js";
 import { Random } from "./random.js";
 
 const { values } = parseArgs({
   options: { seconds: { type: "string", default: "60" }, seed: { type: "string" }, replay: { type: "string" } },
 });
-/** More than this is a leak: the collector of one side may be a few megabytes late. */
-const MEMORY_LIMIT = 48 << 20;
+/** Sequences between looks at the memory, and how many bytes more than at the first look are a leak. */
+const SETTLED = 500;
+const MEMORY_LIMIT = 16 << 20;
 const PATIENCE = 2000;
 
 const directory = mkdtempSync(join(tmpdir(), "linkfence-fuzz-"));
@@ -125,6 +127,7 @@ const until = performance.now() + Number(values.seconds) * 1000;
 const server = await startServer({ module, data: [path] });
 let seed = first;
 let failed = false;
+let grown = 0;
 try {
   await inspect(server);
   await attack(0, server);
@@ -132,16 +135,20 @@ try {
   await sleep(50);
   const idle = openFiles();
   let memory = 0;
-  for (let count = 0; count === 0 || (values.replay === undefined && performance.now() < until); count++, seed++) {
+  for (let count = 1; count === 1 || (values.replay === undefined && performance.now() < until); count++, seed++) {
     await attack(seed, server);
     await inspect(server);
     await settled(idle);
-    const resident = process.memoryUsage().rss;
+    if (count % SETTLED > 0) continue;
+    collectGarbage();
+    await server.call("collect garbage");
+    const resident = process.memoryUsage.rss();
     // What is resident after the first few hundred sequences is code and heap that are there to stay.
-    if (count === 300) memory = resident;
-    if (count > 300 && resident - memory > MEMORY_LIMIT) throw new Error(`memory grew by ${resident - memory} bytes`);
+    if (count === SETTLED) memory = resident;
+    if (resident - memory > MEMORY_LIMIT) throw new Error(`memory grew by ${resident - memory} bytes`);
+    grown = resident - memory;
   }
-  console.log(`${seed - first} sequences from seed ${first}: nothing found`);
+  console.log(`${seed - first} sequences from seed ${first}: nothing found, memory grew by ${grown >> 10} KiB`);
 } catch (error) {
   failed = true;
   console.error(`found by seed ${seed} (--replay ${seed}): ${error instanceof Error ? error.stack : error}`);
