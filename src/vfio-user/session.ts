@@ -14,7 +14,7 @@ import {
 } from "../os/index.js";
 import { type VfioDevice, VfioError, withinTime } from "../vfio/index.js";
 import { Attachment } from "./attachment.js";
-import { answer, checkAccess, type Reply, refuseFds } from "./commands.js";
+import { answer, type Reply, refuseFds } from "./commands.js";
 import { DmaRequests } from "./dma_requests.js";
 import {
   Command,
@@ -31,13 +31,11 @@ import {
   putHeader,
 } from "./header.js";
 import { MessageStream } from "./message_stream.js";
-import { REGION_ACCESS_SIZE } from "./region_access.js";
+import { RegionMessages } from "./region_messages.js";
 import { MAX_DATA_XFER_SIZE, MAX_MESSAGE, MAX_MSG_FDS, negotiate } from "./server_limits.js";
 import type { TaskRunner } from "./task_runner.js";
 import { DEFAULT_MAX_DATA_XFER_SIZE, DEFAULT_MAX_MSG_FDS, decodeVersion, encodeVersion } from "./version.js";
 
-/** Where register data begins in a message. */
-const DATA = HEADER_SIZE + REGION_ACCESS_SIZE;
 /** Messages, and 4 KiB pieces of data, that a client gets served before others have their turn. */
 const TURN = 256;
 /** How long a client may take to negotiate, and a device to reset, in milliseconds. */
@@ -51,7 +49,7 @@ export interface SessionHost {
   readonly messenger: SocketMessenger;
   /** Replies are built here; it holds {@link MAX_MESSAGE} bytes. */
   readonly reply: NativeMemory;
-  /** `reply.bytes` from the register data on, for each small count: the same objects for every access. */
+  /** See {@link smallReplies}. */
   readonly replyData: readonly Uint8Array[];
   /** Has a session's {@link Session.turn} called again soon, after others had theirs. */
   again(session: Session): void;
@@ -84,9 +82,7 @@ export class Session {
   #twinToken = 0;
   #interest = POLLIN;
   #closed = false;
-  /** Views of small register writes where they lie when a message is alone in the buffer. */
-  readonly #writeData: (Uint8Array | undefined)[] = [];
-  #writeBuffer: Uint8Array | undefined;
+  readonly #regions: RegionMessages;
 
   /** @param socket owned by the session from now on */
   constructor(host: SessionHost, endpoint: SessionEndpoint, socket: Fd) {
@@ -94,6 +90,7 @@ export class Session {
     this.#device = endpoint.device;
     this.#endpoint = endpoint;
     this.#stream = new MessageStream(socket, host.messenger, MAX_MESSAGE, MAX_MSG_FDS);
+    this.#regions = new RegionMessages(endpoint.device, this.#stream, host.reply, host.replyData);
     this.#token = host.poller.add(socket, POLLIN, this);
     this.#stream.onQueued = () => this.#updateInterest();
     host.tasks.start(this, this.#expectNegotiation(), () => {});
@@ -226,9 +223,9 @@ export class Session {
     if (attachment === undefined) {
       this.#negotiate(id, command);
     } else if (command === Command.REGION_READ && !stream.hasFds) {
-      this.#readRegion(id, wantsReply);
+      this.#regions.read(id, wantsReply);
     } else if (command === Command.REGION_WRITE && !stream.hasFds) {
-      this.#writeRegion(id, wantsReply);
+      this.#regions.write(id, wantsReply);
     } else if (command === Command.DEVICE_RESET) {
       refuseFds(command, stream.takeFds());
       this.#reset(attachment, id, wantsReply);
@@ -263,68 +260,6 @@ export class Session {
     putHeader(reply.view, id, command, size, FLAG_TYPE_REPLY);
     reply.bytes.set(payload, HEADER_SIZE);
     this.#stream.send(reply, size, fds);
-  }
-
-  #readRegion(id: number, wantsReply: boolean): void {
-    const { view, at, size } = this.#stream;
-    if (size !== DATA) throw new VfioError("EINVAL", `REGION_READ of ${size} bytes`);
-    const low = view.getUint32(at + HEADER_SIZE, true);
-    const high = view.getUint32(at + HEADER_SIZE + 4, true);
-    const region = view.getUint32(at + HEADER_SIZE + 8, true);
-    const count = view.getUint32(at + HEADER_SIZE + 12, true);
-    if (count > MAX_DATA_XFER_SIZE) throw new VfioError("EINVAL", `REGION_READ of ${count} bytes of data`);
-    const offset = high * 2 ** 32 + low;
-    checkAccess(this.#device, region, offset, count, false);
-    const { reply, replyData } = this.#host;
-    const data = replyData[count] ?? reply.bytes.subarray(DATA, DATA + count);
-    // The buffer held somebody else's reply, and a device may fill less than it should.
-    data.fill(0);
-    this.#device.read(region, offset, data);
-    if (!wantsReply) return;
-    putHeader(reply.view, id, Command.REGION_READ, DATA + count, FLAG_TYPE_REPLY);
-    this.#putAccess(low, high, region, count);
-    this.#stream.send(reply, DATA + count);
-  }
-
-  #writeRegion(id: number, wantsReply: boolean): void {
-    const { view, at, size } = this.#stream;
-    if (size < DATA) throw new VfioError("EINVAL", `REGION_WRITE of ${size} bytes`);
-    const low = view.getUint32(at + HEADER_SIZE, true);
-    const high = view.getUint32(at + HEADER_SIZE + 4, true);
-    const region = view.getUint32(at + HEADER_SIZE + 8, true);
-    const count = view.getUint32(at + HEADER_SIZE + 12, true);
-    if (size !== DATA + count) throw new VfioError("EINVAL", `REGION_WRITE of ${size} bytes for ${count} of data`);
-    if (count > MAX_DATA_XFER_SIZE) throw new VfioError("EINVAL", `REGION_WRITE of ${count} bytes of data`);
-    const offset = high * 2 ** 32 + low;
-    checkAccess(this.#device, region, offset, count, true);
-    this.#device.write(region, offset, this.#written(at + DATA, count));
-    if (!wantsReply) return;
-    putHeader(this.#host.reply.view, id, Command.REGION_WRITE, DATA, FLAG_TYPE_REPLY);
-    this.#putAccess(low, high, region, count);
-    this.#stream.send(this.#host.reply, DATA);
-  }
-
-  #putAccess(low: number, high: number, region: number, count: number): void {
-    const { view } = this.#host.reply;
-    view.setUint32(HEADER_SIZE, low, true);
-    view.setUint32(HEADER_SIZE + 4, high, true);
-    view.setUint32(HEADER_SIZE + 8, region, true);
-    view.setUint32(HEADER_SIZE + 12, count, true);
-  }
-
-  /** The data of a write, without allocating for the usual small one. */
-  #written(at: number, count: number): Uint8Array {
-    const { bytes } = this.#stream;
-    if (at !== DATA || count > 8) return bytes.subarray(at, at + count);
-    if (this.#writeBuffer !== bytes) {
-      this.#writeBuffer = bytes;
-      this.#writeData.length = 0;
-    }
-    const known = this.#writeData[count];
-    if (known !== undefined) return known;
-    const data = bytes.subarray(at, at + count);
-    this.#writeData[count] = data;
-    return data;
   }
 
   #negotiate(id: number, command: number): void {
