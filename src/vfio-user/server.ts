@@ -1,8 +1,7 @@
 import { createEventfd, type Fd, NativeMemory, POLLIN, Poller, SocketMessenger, signalEventfd } from "../os/index.js";
 import type { VfioDevice } from "../vfio/index.js";
 import { Endpoint, type ServerEvent } from "./endpoint.js";
-import { HEADER_SIZE } from "./header.js";
-import { REGION_ACCESS_SIZE } from "./region_access.js";
+import { smallReplies } from "./region_messages.js";
 import { MAX_MESSAGE } from "./server_limits.js";
 import type { Session, SessionHost } from "./session.js";
 import { TaskRunner } from "./task_runner.js";
@@ -36,7 +35,7 @@ export class VfioUserServer implements SessionHost {
   readonly tasks = new TaskRunner();
   readonly messenger = new SocketMessenger();
   readonly reply = new NativeMemory(MAX_MESSAGE);
-  readonly replyData: readonly Uint8Array[];
+  readonly replyData = smallReplies(this.reply);
   readonly #endpoints: Endpoint[] = [];
   readonly #spin: number;
   readonly #stop: Fd;
@@ -50,8 +49,6 @@ export class VfioUserServer implements SessionHost {
    * @throws {OsError} EADDRINUSE and the like; nothing is left behind then
    */
   constructor(devices: readonly ServedDevice[], options: ServerOptions = {}) {
-    const data = HEADER_SIZE + REGION_ACCESS_SIZE;
-    this.replyData = Array.from({ length: 9 }, (_, count) => this.reply.bytes.subarray(data, data + count));
     this.#spin = (options.spin ?? 0) / 1000;
     this.#onEvent = options.onEvent ?? (() => {});
     this.#stop = createEventfd();
