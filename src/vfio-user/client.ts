@@ -107,7 +107,7 @@ export class VfioUserClient {
   constructor(path: string, options: ClientOptions = {}) {
     this.#timeout = options.timeout ?? 5000;
     this.#shared = options.memory;
-    this.#stream = new MessageStream(connectUnix(path), this.#messenger, MAX_MESSAGE, MAX_MSG_FDS);
+    this.#stream = new MessageStream(connectUnix(path), this.#messenger, MAX_MESSAGE, MAX_MSG_FDS, true);
     try {
       const usual = { maxMsgFds: MAX_MSG_FDS, maxDataXferSize: MAX_DATA_XFER_SIZE, writeMultiple: true };
       const capabilities = { ...usual, ...options.capabilities };

@@ -4,13 +4,15 @@ import { HEADER_MESSAGE_SIZE, HEADER_SIZE } from "./header.js";
 
 /** Enough for every small message; a stream grows when a header announces more. */
 const INITIAL_CAPACITY = 8192;
+const S_IFMT = 0o170000n;
+const S_IFSOCK = 0o140000n;
 
 interface PendingFds {
   /** Index in the buffer of the last byte that was received with them. */
   at: number;
   fds: Fd[];
-  /** Why the message they came with must be refused: more than are allowed (closed), or lost by the kernel. */
-  damage?: "too many" | "lost";
+  /** Why the message they came with must be refused: more than are allowed, a socket (closed), or lost by the kernel. */
+  damage?: "too many" | "socket" | "lost";
 }
 
 interface QueuedMessage {
@@ -38,12 +40,15 @@ export class MessageStream {
    * @param socket owned by the stream from now on
    * @param maxMessage the largest message accepted, in bytes
    * @param maxFds descriptors accepted with one message; further ones are closed
+   * @param acceptsSockets whether sockets may be among them. A peer could send its own end of the connection, which
+   * would not end with the peer while that is kept for the rest of a message.
    */
   constructor(
     readonly socket: Fd,
     readonly messenger: SocketMessenger,
     readonly maxMessage: number,
     readonly maxFds: number,
+    readonly acceptsSockets = false,
   ) {}
 
   /** The buffer that holds the current message, at {@link at}. Changes when the buffer grows. */
@@ -148,6 +153,7 @@ export class MessageStream {
     if (damage === undefined && fds.length <= this.maxFds) return fds;
     for (const fd of fds) fd.close();
     if (damage === "lost") throw new VfioError("EMFILE", "descriptors were lost: too many are open");
+    if (damage === "socket") throw new VfioError("EINVAL", "a socket among the descriptors of a message");
     throw new VfioError("EINVAL", `more than ${this.maxFds} descriptors with one message`);
   }
 
@@ -230,10 +236,11 @@ export class MessageStream {
     const pending: PendingFds = { at: this.#end - 1, fds };
     const waiting = this.#pendingFds.reduce((sum, { fds: kept }) => sum + kept.length, 0);
     const refused = this.#pendingFds.at(-1)?.damage !== undefined && this.#isInFront(pending.at);
-    if (refused || waiting + fds.length > this.maxFds) {
+    const hasSocket = !this.acceptsSockets && fds.some(isSocket);
+    if (refused || hasSocket || waiting + fds.length > this.maxFds) {
       for (const fd of fds) fd.close();
       pending.fds = [];
-      pending.damage = "too many";
+      pending.damage = hasSocket ? "socket" : "too many";
     } else if (this.messenger.fdsTruncated) {
       pending.damage = "lost";
     }
@@ -264,4 +271,8 @@ export class MessageStream {
     this.#end -= by;
     this.#start = 0;
   }
+}
+
+function isSocket(fd: Fd): boolean {
+  return (fd.stat().mode & S_IFMT) === S_IFSOCK;
 }

@@ -41,6 +41,8 @@ const TURN = 256;
 /** How long a client may take to negotiate, and a device to reset, in milliseconds. */
 const NEGOTIATION_TIMEOUT = 5000;
 const RESET_TIMEOUT = 30_000;
+/** How long a client may take none of the replies that wait for it before another may have the device, likewise. */
+const STALL_TIMEOUT = 1000;
 
 /** What all sessions of a server share. */
 export interface SessionHost {
@@ -82,6 +84,8 @@ export class Session {
   #twinToken = 0;
   #interest = POLLIN;
   #closed = false;
+  /** When the client last took some of the replies that wait for it. */
+  #stalledSince = 0;
   readonly #regions: RegionMessages;
 
   /** @param socket owned by the session from now on */
@@ -92,7 +96,10 @@ export class Session {
     this.#stream = new MessageStream(socket, host.messenger, MAX_MESSAGE, MAX_MSG_FDS);
     this.#regions = new RegionMessages(endpoint.device, this.#stream, host.reply, host.replyData);
     this.#token = host.poller.add(socket, POLLIN, this);
-    this.#stream.onQueued = () => this.#updateInterest();
+    this.#stream.onQueued = () => {
+      this.#stalledSince = performance.now();
+      this.#updateInterest();
+    };
     host.tasks.start(this, this.#expectNegotiation(), () => {});
   }
 
@@ -106,9 +113,14 @@ export class Session {
     this.turn();
   }
 
-  /** Whether the client still holds its end. One that does not is served what it sent before, and closed. */
+  /**
+   * Whether the client still holds its end. One that does not is served what it sent before, and closed. So is one that
+   * takes no replies: one that sent its own end of the connection, unread so far, is gone without leaving.
+   */
   isAlive(): boolean {
     this.turn();
+    const stalled = this.#stream.queuedBytes > 0 && performance.now() - this.#stalledSince > STALL_TIMEOUT;
+    if (stalled) this.close("the client took no replies");
     if (!this.#closed && (pollOne(this.#stream.socket, 0, 0) & POLLHUP) !== 0) this.close("the client disconnected");
     return !this.#closed;
   }

@@ -2,8 +2,9 @@
 export class Random {
   #state: number;
 
-  constructor(seed: number) {
-    this.#state = seed >>> 0;
+  /** @param step one of many streams that the same seed gives, so that leaving one out changes no other */
+  constructor(seed: number, step = 0) {
+    this.#state = (Math.imul(seed, 0x9e3779b1) ^ Math.imul(step + 1, 0x85ebca6b)) >>> 0;
   }
 
   /** An unsigned 32-bit number. */

@@ -1,103 +1,85 @@
 /**
  * Attacks the vfio-user server with sequences of messages made from a seed, and looks after each whether it still
- * serves, has leaked nothing, and never let the device see an access outside a region.
+ * serves, has leaked nothing, and never let the device see an access outside a region. Run by scripts/fuzz.mjs, which
+ * survives when this does not.
  *
- *   node --import tsx test/fuzz/vfio_user.ts [--seconds 60] [--seed N]
- *   node --import tsx test/fuzz/vfio_user.ts --replay N         one sequence again
+ *   vfio_user.ts PROGRESS SEED SEQUENCES SECONDS [STEP,STEP...]
+ *
+ * PROGRESS is a file that always holds the seed of the sequence under way. Sequence n has the seed SEED + n. Of steps
+ * only those named are done.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
-import { createEventfd, createMemfd, type Fd, socketPair, truncate } from "../../src/os/index.js";
-import { type RunningServer, startServer, VfioUserClient } from "../../src/vfio-user/index.js";
+import { type ServerEvent, startServer, VfioUserClient } from "../../src/vfio-user/index.js";
 import { openFiles } from "../vfio_user/open_files.js";
-import { RawClient } from "../vfio_user/raw_client.js";
+import { Attack, Finding } from "./attack.js";
 import { collectGarbage } from "./collect_garbage.js";
-import { hostileMessage } from "./hostile_message.js";
 import { Random } from "./random.js";
 
-const { values } = parseArgs({
-  options: { seconds: { type: "string", default: "60" }, seed: { type: "string" }, replay: { type: "string" } },
-});
 /** Sequences between looks at the memory, and how many bytes more than at the first look are a leak. */
 const SETTLED = 500;
 const MEMORY_LIMIT = 16 << 20;
-const PATIENCE = 2000;
+const PATIENCE = 3000;
+/** What another device's client may wait, in milliseconds: far from a fair share, and far from a hang. */
+const BYSTANDER_LIMIT = 1000;
 
+const [progress = "", seed = "1", sequences = "1", seconds = "60", chosen] = process.argv.slice(2);
+const steps =
+  chosen === undefined
+    ? undefined
+    : new Set(
+        chosen
+          .split(",")
+          .filter((step) => step !== "")
+          .map(Number),
+      );
+const progressFile = openSync(progress, "w");
 const directory = mkdtempSync(join(tmpdir(), "linkfence-fuzz-"));
-const path = join(directory, "device.sock");
-const module = new URL("./guarded_device.ts", import.meta.url);
+const path = join(directory, "attacked.sock");
+const bystanderPath = join(directory, "bystander.sock");
+let trouble: string | undefined;
+let sent = 0;
+const delays: number[] = [];
 
-/** Descriptors of every kind a client may think of. The last one shrinks under whoever maps it. */
-function makeFds(): { all: [Fd, ...Fd[]]; shrinking: Fd } {
-  const shrinking = createMemfd("shrinking", 1 << 20, 0);
-  const [left, right] = socketPair();
-  return { all: [createEventfd(), createEventfd(), createMemfd("guest", 1 << 21), shrinking, left, right], shrinking };
+/** Errors that no device made are the server's own. */
+function onEvent(event: ServerEvent): void {
+  if (event.kind === "error" && event.message.includes("\n    at ")) trouble ??= event.message;
 }
+
+const module = new URL("./guarded_device.ts", import.meta.url);
+const server = await startServer({ module, data: [path, bystanderPath], onEvent });
 
 /** One sequence: connect, perhaps negotiate, attack, leave. */
-async function attack(seed: number, server: RunningServer): Promise<void> {
-  const random = new Random(seed);
-  const { all, shrinking } = makeFds();
-  const client = new RawClient(path, false);
+async function attack(sequence: number): Promise<void> {
+  const random = new Random(sequence);
+  const attacker = new Attack(path, new Random(sequence, 1 << 20));
   try {
-    if (!random.once(20)) await negotiate(client, random);
-    for (let left = random.below(60); left > 0; left--) {
-      const bytes = hostileMessage(random);
-      const count = random.once(3) ? random.pick([1, 1, 1, 2, 4, 16, 17, 100]) : 0;
-      const fds = Array.from({ length: count }, () => random.pick(all));
-      sendInPieces(client, bytes, fds, random);
-      if (random.once(30)) truncate(shrinking, random.pick([0, 4096, 1 << 20]));
-      if (random.once(10)) void server.call([random.u32(), random.u32()]).catch(() => {});
-      if (random.once(4)) drain(client);
-      if (random.once(50)) await sleep(random.below(3));
+    if (!random.once(20)) attacker.negotiate(random.once(3));
+    const settles = !random.once(3);
+    const count = random.below(60);
+    for (let step = 0; step < count && !attacker.isOver; step++) {
+      if (steps !== undefined && !steps.has(step)) continue;
+      const own = new Random(sequence, step);
+      if (own.once(10)) void server.call([own.u32(), own.u32()]).catch(() => {});
+      attacker.step(own);
+      if (own.once(60)) await sleep(own.below(3));
     }
-  } catch {
-    // The server has had enough of it.
+    if (settles) attacker.settle();
   } finally {
-    client.close();
-    for (const fd of all) fd.close();
-  }
-}
-
-async function negotiate(client: RawClient, random: Random): Promise<void> {
-  const twin = random.once(2) ? ',"twin_socket":{"supported":true}' : "";
-  const text = Buffer.from(`{"capabilities":{"max_msg_fds":16${twin}}}\0`);
-  client.send(1, Uint8Array.from([0, 0, 0, 0, ...text]));
-  const reply = client.receive(PATIENCE);
-  for (const fd of reply?.fds ?? []) fd.close();
-}
-
-function sendInPieces(client: RawClient, bytes: Uint8Array, fds: readonly Fd[], random: Random): void {
-  const pieces = random.once(6) ? 1 + random.below(5) : 1;
-  for (let at = 0, piece = 0; at < bytes.length; piece++) {
-    const length = piece === pieces - 1 ? bytes.length - at : 1 + random.below(bytes.length - at);
-    const sent = client.sendBytes(bytes.subarray(at, at + length), piece === 0 ? fds : []);
-    if (sent < 0) {
-      drain(client);
-      return;
-    }
-    at += sent;
-  }
-}
-
-function drain(client: RawClient): void {
-  for (let count = 0; count < 200; count++) {
-    try {
-      const reply = client.receive(0);
-      for (const fd of reply?.fds ?? []) fd.close();
-      if (reply === undefined) return;
-    } catch {
-      return;
-    }
+    sent += attacker.sent;
+    attacker.close();
   }
 }
 
 /** Whether a decent client is served, and what the guarded device has to complain of. */
-async function inspect(server: RunningServer): Promise<void> {
-  const end = performance.now() + PATIENCE;
+async function inspect(bystander: VfioUserClient): Promise<void> {
+  const began = performance.now();
+  bystander.read(0, 0, 4);
+  const delay = performance.now() - began;
+  delays.push(delay);
+  if (delay > BYSTANDER_LIMIT) throw new Finding(`another device's client waited ${delay} ms`);
   for (;;) {
     try {
       const client = new VfioUserClient(path, { timeout: PATIENCE });
@@ -105,55 +87,60 @@ async function inspect(server: RunningServer): Promise<void> {
       client.close();
       break;
     } catch (error) {
-      if (performance.now() > end) throw error;
+      if (performance.now() - began > PATIENCE) throw error;
       await sleep(5);
     }
   }
   const complaint = await server.call("complaints");
-  if (complaint !== undefined) throw new Error(String(complaint));
+  if (complaint !== undefined) throw new Finding(String(complaint));
+  if (trouble !== undefined) throw new Finding(trouble);
 }
 
 async function settled(idle: ReturnType<typeof openFiles>): Promise<void> {
   const end = performance.now() + PATIENCE;
   for (let now = openFiles(); ; now = openFiles()) {
     if (now.descriptors === idle.descriptors && now.mappings === idle.mappings) return;
-    if (performance.now() > end) throw new Error(`leaked: ${JSON.stringify(now)} after ${JSON.stringify(idle)}`);
-    await sleep(5);
+    if (performance.now() > end) throw new Finding(`leaked: ${JSON.stringify(now)} after ${JSON.stringify(idle)}`);
+    await sleep(2);
   }
 }
 
-const first = Number(values.replay ?? values.seed ?? Date.now() % 2 ** 31);
-const until = performance.now() + Number(values.seconds) * 1000;
-const server = await startServer({ module, data: [path] });
-let seed = first;
-let failed = false;
-let grown = 0;
+const began = performance.now();
+const first = Number(seed);
+let done = 0;
 try {
-  await inspect(server);
-  await attack(0, server);
-  await inspect(server);
+  const bystander = new VfioUserClient(bystanderPath);
+  await inspect(bystander);
   await sleep(50);
   const idle = openFiles();
   let memory = 0;
-  for (let count = 1; count === 1 || (values.replay === undefined && performance.now() < until); count++, seed++) {
-    await attack(seed, server);
-    await inspect(server);
+  let grown = 0;
+  for (; done < Number(sequences) && performance.now() - began < Number(seconds) * 1000; done++) {
+    writeSync(progressFile, `${first + done}`.padEnd(16), 0);
+    await attack(first + done);
+    await inspect(bystander);
     await settled(idle);
-    if (count % SETTLED > 0) continue;
+    if ((done + 1) % SETTLED > 0) continue;
     collectGarbage();
     await server.call("collect garbage");
     const resident = process.memoryUsage.rss();
     // What is resident after the first few hundred sequences is code and heap that are there to stay.
-    if (count === SETTLED) memory = resident;
-    if (resident - memory > MEMORY_LIMIT) throw new Error(`memory grew by ${resident - memory} bytes`);
+    if (memory === 0) memory = resident;
     grown = resident - memory;
+    if (grown > MEMORY_LIMIT) throw new Finding(`memory grew by ${grown} bytes`);
   }
-  console.log(`${seed - first} sequences from seed ${first}: nothing found, memory grew by ${grown >> 10} KiB`);
+  bystander.close();
+  const rate = Math.round(sent / ((performance.now() - began) / 1000));
+  delays.sort((one, other) => one - other);
+  const delay = [0.5, 0.99, 1].map((part) => delays[Math.ceil(delays.length * part) - 1]?.toFixed(2));
+  console.log(
+    `${done} sequences, ${sent} messages, ${rate} messages per second; memory grew by ${(grown / 2 ** 20).toFixed(1)} ` +
+      `MiB; another device's client waited ${delay.join(", ")} ms (median, 99th percentile, longest)`,
+  );
 } catch (error) {
-  failed = true;
-  console.error(`found by seed ${seed} (--replay ${seed}): ${error instanceof Error ? error.stack : error}`);
+  process.exitCode = 1;
+  console.error(error instanceof Finding ? error.message : error);
 } finally {
   await server.stop();
   rmSync(directory, { recursive: true, force: true });
 }
-process.exitCode = failed ? 1 : 0;

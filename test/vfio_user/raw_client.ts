@@ -26,7 +26,7 @@ export class RawClient {
   readonly #messenger = new SocketMessenger();
 
   constructor(path: string, negotiate = true) {
-    this.stream = new MessageStream(connectUnix(path), this.#messenger, 4 << 20, 16);
+    this.stream = new MessageStream(connectUnix(path), this.#messenger, 4 << 20, 16, true);
     if (negotiate) this.request(Command.VERSION, PROPOSAL);
   }
 
