@@ -72,6 +72,7 @@ async function main() {
   console.log(`seed ${seed}`);
   const { found, sequence } = await attack(seed, sequences, seconds, given, "inherit");
   if (found === undefined) return 0;
+  if (reached() === "") return 1;
   console.error(`${found} in sequence ${sequence}`);
   if (given !== undefined) return 1;
   const all = Array.from({ length: MAX_STEPS }, (_, step) => step);
