@@ -4,6 +4,7 @@ import { Fd } from "./fd.js";
 import { type Libc, libc } from "./libc.js";
 import { NativeMemory } from "./native_memory.js";
 
+const { EAGAIN, EINTR, EINVAL } = constants.errno;
 const MSG_CTRUNC = 8;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
@@ -103,7 +104,7 @@ export class SocketMessenger {
 
   /** Sends bytes with descriptors, which the caller keeps. They travel with the first byte. Otherwise as {@link send}. */
   sendWithFds(fd: number, address: number, length: number, fds: readonly number[]): number {
-    if (fds.length > SCM_MAX_FD) throw new OsError("sendmsg", constants.errno.EINVAL, `with ${fds.length} descriptors`);
+    if (fds.length > SCM_MAX_FD) throw new OsError("sendmsg", EINVAL, `with ${fds.length} descriptors`);
     const { view } = this.#memory;
     this.#setVector(address, length);
     const controlLength = CONTROL_HEADER + 4 * fds.length;
@@ -127,7 +128,7 @@ export class SocketMessenger {
 
   #wouldBlock(syscall: string): number {
     const errno = this.#libc.errno();
-    if (errno === constants.errno.EAGAIN || errno === constants.errno.EINTR) return WOULD_BLOCK;
+    if (errno === EAGAIN || errno === EINTR) return WOULD_BLOCK;
     throw new OsError(syscall, errno);
   }
 }

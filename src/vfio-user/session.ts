@@ -140,7 +140,7 @@ export class Session {
 
   /** Serves once without waiting. @returns whether anything had come */
   spin(): boolean {
-    if (this.#closed || this.#isBlocked || this.#stream.hasNext()) return false;
+    if (this.#closed || this.#isBlocked() || this.#stream.hasNext()) return false;
     try {
       const received = this.#receive();
       if (!received) return false;
@@ -172,7 +172,7 @@ export class Session {
     let left = TURN;
     let more = received || this.#receiveUnlessWaiting();
     while (more) {
-      while (!this.#isBlocked && stream.next()) {
+      while (!this.#isBlocked() && stream.next()) {
         left -= 1 + (stream.size >>> 12);
         this.#dispatch();
         if (this.#closed) return;
@@ -183,13 +183,13 @@ export class Session {
       }
       // The rest of a message has mostly come in the meantime: receiving gave the client room to send, and with one CPU
       // between them a turn to do so. Asking at once saves a wait for each of a large message's pieces.
-      more = !this.#isBlocked && (stream.isPartial || stream.isFull) && this.#receive();
+      more = !this.#isBlocked() && (stream.isPartial || stream.isFull) && this.#receive();
     }
   }
 
   /** Receives, unless complete messages of an earlier turn are still there. */
   #receiveUnlessWaiting(): boolean {
-    if (this.#isBlocked) return false;
+    if (this.#isBlocked()) return false;
     return this.#stream.hasNext() || this.#receive();
   }
 
@@ -200,7 +200,7 @@ export class Session {
   }
 
   /** Commands are answered in order: none while a reset runs or the client has not taken the last reply. */
-  get #isBlocked(): boolean {
+  #isBlocked(): boolean {
     return this.#endpoint.resetting || this.#stream.queuedBytes > 0;
   }
 
