@@ -239,6 +239,14 @@ test("what a device throws reaches the client as an errno, and the server lives 
   client.close();
 });
 
+test("a device that fails to open refuses its client and has the next", async () => {
+  await drive({ do: "fail to open" });
+  refuses("EIO", () => connect());
+  const client = connect();
+  assert.equal(client.deviceInfo().numRegions, 10);
+  client.close();
+});
+
 test("a mapped area is the device's memory", async () => {
   const client = connect();
   const { fd } = client.regionInfo(2);

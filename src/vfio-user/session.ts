@@ -83,6 +83,7 @@ export class Session {
   readonly #token: number;
   #twinToken = 0;
   #interest = POLLIN;
+  #negotiated = false;
   #closed = false;
   /** When the client last took some of the replies that wait for it. */
   #stalledSince = 0;
@@ -232,7 +233,7 @@ export class Session {
   #run(id: number, command: number, wantsReply: boolean): void {
     const stream = this.#stream;
     const attachment = this.#attachment;
-    if (attachment === undefined) {
+    if (!this.#negotiated || attachment === undefined) {
       this.#negotiate(id, command);
     } else if (command === Command.REGION_READ && !stream.hasFds) {
       this.#regions.read(id, wantsReply);
@@ -263,7 +264,7 @@ export class Session {
       );
       this.#stream.send(this.#host.reply, HEADER_SIZE);
     }
-    if (this.#attachment === undefined) this.close(reasonOf(error));
+    if (!this.#negotiated) this.close(reasonOf(error));
   }
 
   #send(id: number, command: number, { payload, fds }: Reply): void {
@@ -295,6 +296,7 @@ export class Session {
     } finally {
       pair?.[1].close();
     }
+    this.#negotiated = true;
     this.#endpoint.onOpen();
   }
 

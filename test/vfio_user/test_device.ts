@@ -24,6 +24,7 @@ export type TestCommand =
   | { do: "dma"; access: "read" | "write"; address: bigint; data: Uint8Array }
   | { do: "result" }
   | { do: "log" }
+  | { do: "fail to open" }
   | { do: "memory"; offset: number };
 
 /** A device with something of everything, which tests drive from the main thread. */
@@ -34,6 +35,7 @@ export class TestDevice implements VfioDevice {
   readonly #log: string[] = [];
   #client: DeviceClient | undefined;
   #result: unknown = null;
+  #failsToOpen = false;
 
   readonly regions: (VfioRegion | undefined)[] = [
     {
@@ -75,6 +77,10 @@ export class TestDevice implements VfioDevice {
   ];
 
   open(client: DeviceClient): void {
+    if (this.#failsToOpen) {
+      this.#failsToOpen = false;
+      throw new TypeError("a bug in the device");
+    }
     this.#client = client;
     this.#log.push("open");
   }
@@ -130,6 +136,9 @@ export class TestDevice implements VfioDevice {
         return this.#result;
       case "log":
         return this.#log.splice(0);
+      case "fail to open":
+        this.#failsToOpen = true;
+        return undefined;
       case "memory":
         return this.#mapping.bytes[command.offset];
     }
