@@ -166,8 +166,8 @@ async function benchPair(bench: Bench, title: string, access: "read" | "write", 
 async function benchMessages(bench: Bench, cpu: number): Promise<void> {
   const socket = bench.socket("messages");
   const server = await bench.startServer(cpu, [socket]);
-  // The first hundred thousand still compile and settle.
-  await bench.measure(cpu, "read", 10, 10_000, [socket]);
+  // During the first million, what loading and compiling left behind is still given back.
+  await bench.measure(cpu, "read", 100, 10_000, [socket]);
   const before = memoryOf(server, socket);
   await bench.measure(cpu, "read", 100, 10_000, [socket]);
   const after = memoryOf(server, socket);
@@ -263,14 +263,14 @@ function sumWords(bytes: Uint8Array): number {
   return sum;
 }
 
-/** Time of `a` over time of `b`, each the median of alternating runs. */
+/** Time of `a` over time of `b`, each the median of alternating runs, the first half of which warm up. */
 function ratioOf(a: () => void, b: () => void): number {
   const times: [number[], number[]] = [[], []];
-  for (let run = 0; run < 400; run++) {
+  for (let run = 0; run < 600; run++) {
     times[0].push(timeOf(a));
     times[1].push(timeOf(b));
   }
-  return median(times[0].slice(100)) / median(times[1].slice(100));
+  return median(times[0].slice(300)) / median(times[1].slice(300));
 }
 
 function timeOf(action: () => void): number {
