@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { conforming } from "../../test/cli/json_schema.js";
 import { type RunningServer, startServer, VfioUserClient } from "../vfio-user/index.js";
 
 const directory = mkdtempSync(join(tmpdir(), "linkfence-cli-"));
@@ -51,7 +52,10 @@ test("info shows regions with their capabilities, and interrupts", async () => {
     /region 9 +0x2000000000 .*TYPE 0x800010de subtype 1; NVLINK2_SSATGT 0x4000000000000; NVLINK2_LNKSPD 9/,
   );
   assert.match(out, /MSI-X +64 +eventfd/);
-  const json = JSON.parse((await run("info", path, "--json")).out) as { regions: { name: string; size: string }[] };
+  const json = conforming<{ regions: { name: string; size: string }[] }>(
+    "vfio-user-info",
+    (await run("info", path, "--json")).out,
+  );
   assert.deepEqual(
     json.regions.map(({ name }) => name),
     ["bar0", "bar1", "bar2", "bar3", "bar4", "rom", "config", "region 9"],
@@ -64,8 +68,10 @@ test("a value that was written is read back, and a reset clears it", async () =>
   assert.equal((await run("read", path, "bar0", "16")).out, "0x12345678\n");
   assert.equal((await run("read", path, "0", "0x10", "2")).out, "0x5678\n");
   assert.equal((await run("read", path, "bar0", "0xe", "6")).out, "0000000e: 00 00 78 56 34 12\n");
-  assert.equal((await run("reset", path)).status, 0);
-  assert.equal(JSON.parse((await run("read", path, "bar0", "16", "--json")).out).value, "0x00000000");
+  conforming("vfio-user-reset", (await run("reset", path, "--json")).out);
+  const read = conforming<{ value: string }>("vfio-user-read", (await run("read", path, "bar0", "16", "--json")).out);
+  assert.equal(read.value, "0x00000000");
+  conforming("vfio-user-write", (await run("write", path, "9", "0", "1", "--size", "8", "--json")).out);
 });
 
 test("bad input is one line that says what to do", async () => {

@@ -19,6 +19,8 @@ import { type OutputOptions, table, writeJson, writeLines } from "../output.js";
 const REGIONS = ["bar0", "bar1", "bar2", "bar3", "bar4", "bar5", "rom", "config", "vga"];
 const IRQS = ["INTx", "MSI", "MSI-X", "ERR", "REQ"];
 const MAX_READ = 1 << 20;
+/** Milliseconds. What a reset waits for is the device's business, and may take long. */
+const RESET_TIMEOUT = 60_000;
 /** A hostile server may claim any number of regions; QEMU, too, takes no more than this. */
 const MAX_INDEXES = 100;
 
@@ -56,7 +58,7 @@ export function runRead(
     const value = isRegister(data.length) ? littleEndian(data) : undefined;
     if (options.json === true) {
       writeJson({
-        region: REGIONS[index] ?? index,
+        region: regionName(index),
         offset: start,
         data: data.toString("hex"),
         ...(value && { value }),
@@ -83,23 +85,23 @@ export function runWrite(
   data.writeBigUInt64LE(wholeNumber(value, "value", (1n << BigInt(8 * size)) - 1n));
   withClient(socket, (client) => {
     client.write(index, start, data.subarray(0, size));
-    if (options.json === true) writeJson({ region: REGIONS[index] ?? index, offset: start, written: size });
+    if (options.json === true) writeJson({ region: regionName(index), offset: start, written: size });
   });
 }
 
 /** `linkfence vfio-user reset`. */
 export function runReset(socket: string, options: OutputOptions): void {
-  withClient(socket, (client) => {
+  const reset = (client: VfioUserClient) => {
     client.reset();
     if (options.json === true) writeJson({ reset: true });
-  });
+  };
+  withClient(socket, reset, RESET_TIMEOUT);
 }
 
-function withClient(socket: string, act: (client: VfioUserClient) => void): void {
+function withClient(socket: string, act: (client: VfioUserClient) => void, timeout = 5000): void {
   let client: VfioUserClient | undefined;
   try {
-    // A reset may take long, and what it waits for is the device's business.
-    client = new VfioUserClient(socket, { timeout: 60_000 });
+    client = new VfioUserClient(socket, { timeout });
     act(client);
   } catch (error) {
     const reason = error instanceof OsError ? REASONS[error.code] : undefined;
