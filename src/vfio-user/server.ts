@@ -31,7 +31,9 @@ const SPINS_PER_POLL = 16;
  * see `startServer`.
  */
 export class VfioUserServer implements SessionHost {
+  /** Watches further descriptors, for devices that have some of their own. */
   readonly poller = new Poller();
+  /** @internal As what follows, for sessions. */
   readonly tasks = new TaskRunner();
   readonly messenger = new SocketMessenger();
   readonly reply = new NativeMemory(MAX_MESSAGE);
@@ -88,6 +90,7 @@ export class VfioUserServer implements SessionHost {
     signalEventfd(this.#stop);
   }
 
+  /** @internal */
   again(session: Session): void {
     if (!this.#again.includes(session)) this.#again.push(session);
   }
@@ -113,7 +116,7 @@ export class VfioUserServer implements SessionHost {
     this.#stop.close();
   }
 
-  /** Remembers whom to spin on. */
+  /** @internal Remembers whom to spin on. */
   served(session: Session): void {
     this.#recent = session;
   }
