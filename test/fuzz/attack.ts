@@ -22,6 +22,7 @@ import {
   FLAG_TYPE_REPLY,
   HEADER_SIZE,
 } from "../../src/vfio-user/index.js";
+import { MAX_MESSAGE } from "../../src/vfio-user/server_limits.js";
 import { message, RawClient, type RawReply } from "../vfio_user/raw_client.js";
 import { type FdKind, type HostileMessage, hostileMessage } from "./hostile_message.js";
 import type { Random } from "./random.js";
@@ -94,7 +95,7 @@ export class Attack {
 
   /** Sends a hostile message, or does something else that a client should not do. */
   step(random: Random): void {
-    const what = random.below(40);
+    const what = random.below(30);
     if (what === 0) truncate(this.#fds.shrinking, random.pick([0, 1, 4096, 1 << 20]));
     else if (what === 1) this.#write(this.#twin, random.bytes(1 + random.below(60)));
     else if (what === 2) this.#cut(random);
@@ -134,7 +135,7 @@ export class Attack {
     const fds = kinds.map((kind) => this.#fds[kind]);
     const header = decodeHeader(bytes.subarray(0, HEADER_SIZE));
     const type = header.flags & FLAG_TYPE_MASK;
-    if (header.size !== bytes.length) this.#trusted = false;
+    if (header.size !== bytes.length || header.size > MAX_MESSAGE) this.#trusted = false;
     if (type !== FLAG_TYPE_REPLY && (header.flags & FLAG_NO_REPLY) === 0) this.#due.push(header);
     const pieces = random.once(6) ? 1 + random.below(5) : 1;
     const carrier = random.below(pieces);

@@ -45,7 +45,7 @@ export function createDevices(data: unknown): Serving {
     if (message === "collect garbage") return collectGarbage();
     const [kind = 0, number = 0] = message as number[];
     const address = BigInt(number % 6) * 4096n + (kind % 7 === 0 ? 3n : 0n);
-    const length = kind % 5 === 0 ? number % 2_000_000 : 1 + (number % 9000);
+    const length = 1 + (number % ([2_000_000, 9000, 64, 64, 64][kind % 5] ?? 1));
     const commands: TestCommand[] = [
       { do: "trigger", index: number % 4, subindex: kind % 70 },
       { do: "intx", asserted: number % 2 === 0 },

@@ -64,7 +64,7 @@ async function attack(sequence: number): Promise<void> {
     for (let step = 0; step < count && !attacker.isOver; step++) {
       if (steps !== undefined && !steps.has(step)) continue;
       const own = new Random(sequence, step);
-      if (own.once(10)) void server.call([own.u32(), own.u32()]).catch(() => {});
+      if (own.once(3)) void server.call([own.u32(), own.u32()]).catch(() => {});
       attacker.step(own);
       if (own.once(60)) await sleep(own.below(3));
     }
