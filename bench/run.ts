@@ -4,6 +4,7 @@ const BENCHMARKS: Record<string, () => Promise<{ run(): Promise<void> }>> = {
   sysfs: () => import("./sysfs.js"),
   plan: () => import("./plan.js"),
   startup: () => import("./startup.js"),
+  "vfio-user": () => import("./vfio_user.js"),
 };
 
 const named = process.argv.slice(2);

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { EXIT_FAILURE, failureLine, UsageError } from "./failure.js";
 import { addAssignOption, addSourceOptions } from "./source.js";
+import { registerVfioUser } from "./vfio_user.js";
 
 const VERSION = "0.1.0";
 
@@ -67,6 +68,7 @@ function buildProgram(): Command {
       const { runFirmware } = await import("./command/firmware.js");
       process.exitCode = await runFirmware(options);
     });
+  registerVfioUser(program);
   // Commander's own help command answers an unknown name with the whole help on stderr.
   program
     .helpCommand(false)

@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { conforming } from "../../test/cli/json_schema.js";
+import { type RunningServer, startServer, VfioUserClient } from "../vfio-user/index.js";
+
+const directory = mkdtempSync(join(tmpdir(), "linkfence-cli-"));
+const path = join(directory, "device.sock");
+let server: RunningServer;
+
+before(async () => {
+  server = await startServer({ module: new URL("../../test/vfio_user/test_device.ts", import.meta.url), data: [path] });
+});
+
+after(async () => {
+  await server.stop();
+  rmSync(directory, { recursive: true });
+});
+
+/** Runs `linkfence vfio-user`. */
+function run(...args: string[]): Promise<{ status: number | null; out: string; error: string }> {
+  const script = `
+    import { Command } from "commander";
+    import { registerVfioUser } from ${JSON.stringify(new URL("./vfio_user.ts", import.meta.url).href)};
+    const program = new Command("linkfence");
+    registerVfioUser(program);
+    program.parseAsync(${JSON.stringify(["vfio-user", ...args])}, { from: "user" }).catch((error) => {
+      process.stderr.write(error.message);
+      process.exitCode = 2;
+    });`;
+  const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", script]);
+  let out = "";
+  let error = "";
+  child.stdout.on("data", (data) => {
+    out += data;
+  });
+  child.stderr.on("data", (data) => {
+    error += data;
+  });
+  return new Promise((resolve) => child.on("close", (status) => resolve({ status, out, error })));
+}
+
+test("info shows regions with their capabilities, and interrupts", async () => {
+  const { status, out, error } = await run("info", path);
+  assert.equal(status, 0, error);
+  assert.match(out, /bar2 +0x10000 +read write mmap +SPARSE_MMAP 0x1000\+0x2000/);
+  assert.match(
+    out,
+    /region 9 +0x2000000000 .*TYPE 0x800010de subtype 1; NVLINK2_SSATGT 0x4000000000000; NVLINK2_LNKSPD 9/,
+  );
+  assert.match(out, /MSI-X +64 +eventfd/);
+  const json = conforming<{ regions: { name: string; size: string }[] }>(
+    "vfio-user-info",
+    (await run("info", path, "--json")).out,
+  );
+  assert.deepEqual(
+    json.regions.map(({ name }) => name),
+    ["bar0", "bar1", "bar2", "bar3", "bar4", "rom", "config", "region 9"],
+  );
+  assert.equal(json.regions[0]?.size, "0x200000");
+});
+
+test("a value that was written is read back, and a reset clears it", async () => {
+  assert.equal((await run("write", path, "bar0", "0x10", "0x12345678")).status, 0);
+  assert.equal((await run("read", path, "bar0", "16")).out, "0x12345678\n");
+  assert.equal((await run("read", path, "0", "0x10", "2")).out, "0x5678\n");
+  assert.equal((await run("read", path, "bar0", "0xe", "6")).out, "0000000e: 00 00 78 56 34 12\n");
+  conforming("vfio-user-reset", (await run("reset", path, "--json")).out);
+  const read = conforming<{ value: string }>("vfio-user-read", (await run("read", path, "bar0", "16", "--json")).out);
+  assert.equal(read.value, "0x00000000");
+  conforming("vfio-user-write", (await run("write", path, "9", "0", "1", "--size", "8", "--json")).out);
+});
+
+test("bad input is one line that says what to do", async () => {
+  for (const [args, expected] of [
+    [["info", join(directory, "absent")], /no such socket; start the server first/],
+    [["read", path, "bar7", "0"], /region 'bar7': expected a number or one of bar0/],
+    [["read", path, "bar0", "4k"], /offset '4k': expected a number/],
+    [["read", path, "bar0", "0", "0x100001"], /count 0x100001: at most 0x100000/],
+    [["read", path, "bar1", "4096"], /REGION_READ: EINVAL/],
+    [["write", path, "bar0", "0", "256", "--size", "1"], /value 256: at most 0xff/],
+    [["write", path, "bar0", "0", "1", "--size", "3"], /--size 3: expected 1, 2, 4 or 8/],
+  ] as const) {
+    const { status, out, error } = await run(...args);
+    assert.equal(status, 2);
+    assert.equal(out, "");
+    assert.match(error, expected);
+    assert.ok(!error.includes("\n"), error);
+  }
+});
+
+test("a device that another client has is said to be taken", async () => {
+  const client = new VfioUserClient(path);
+  assert.match((await run("info", path)).error, /another client is attached/);
+  client.close();
+});

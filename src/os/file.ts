@@ -1,0 +1,63 @@
+import { constants } from "node:os";
+import { OsError } from "./error.js";
+import type { Fd } from "./fd.js";
+import { checked, libc } from "./libc.js";
+
+export const LOCK_SH = 1;
+export const LOCK_EX = 2;
+export const LOCK_UN = 8;
+const LOCK_NB = 4;
+
+/**
+ * Reads at an offset into foreign memory, as `pread`.
+ * @returns bytes read, fewer than asked for only at the end of the file
+ * @throws {OsError}
+ */
+export function preadInto(fd: Fd, address: number, length: number, offset: number): number {
+  let done = 0;
+  while (done < length) {
+    const count = libc().pread(fd.number, address + done, length - done, offset + done);
+    if (count < 0 && libc().errno() === constants.errno.EINTR) continue;
+    if (checked(count, "pread") === 0) break;
+    done += count;
+  }
+  return done;
+}
+
+/**
+ * Writes at an offset from foreign memory, as `pwrite`.
+ * @throws {OsError}
+ */
+export function pwriteFrom(fd: Fd, address: number, length: number, offset: number): void {
+  let done = 0;
+  while (done < length) {
+    const count = libc().pwrite(fd.number, address + done, length - done, offset + done);
+    if (count < 0 && libc().errno() === constants.errno.EINTR) continue;
+    done += checked(count, "pwrite");
+  }
+}
+
+/** Sets a file's size in bytes. @throws {OsError} EPERM when a seal forbids it */
+export function truncate(fd: Fd, size: number): void {
+  checked(libc().ftruncate(fd.number, size), "ftruncate");
+}
+
+/**
+ * Takes or drops an advisory lock without waiting.
+ * @returns false when somebody else holds it
+ */
+export function tryLock(fd: Fd, operation: typeof LOCK_SH | typeof LOCK_EX | typeof LOCK_UN): boolean {
+  if (libc().flock(fd.number, operation | LOCK_NB) === 0) return true;
+  const errno = libc().errno();
+  if (errno === constants.errno.EWOULDBLOCK) return false;
+  throw new OsError("flock", errno);
+}
+
+/**
+ * A device control call with a pointer (or a number) as its argument.
+ * @returns the call's result, not negative
+ * @throws {OsError}
+ */
+export function ioctl(fd: Fd, request: number, argument: number, name = "ioctl"): number {
+  return checked(libc().ioctl(fd.number, request, "uintptr_t", argument), "ioctl", name);
+}

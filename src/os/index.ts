@@ -1,0 +1,12 @@
+export * from "./error.js";
+export * from "./eventfd.js";
+export * from "./fd.js";
+export * from "./file.js";
+export * from "./file_system.js";
+export { libc } from "./libc.js";
+export * from "./mapping.js";
+export * from "./memfd.js";
+export * from "./native_memory.js";
+export * from "./poll.js";
+export * from "./socket_message.js";
+export * from "./unix_socket.js";

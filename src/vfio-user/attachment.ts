@@ -1,0 +1,172 @@
+import { createEventfd, EPOLLET, type Fd, POLLIN, type Poller } from "../os/index.js";
+import {
+  type DeviceClient,
+  type DmaSpace,
+  type Ioeventfd,
+  type IrqSet,
+  type Steps,
+  VFIO_DMA_MAP_FLAG_READ,
+  VFIO_DMA_MAP_FLAG_WRITE,
+  VFIO_DMA_UNMAP_FLAG_ALL,
+  type VfioDevice,
+  VfioError,
+} from "../vfio/index.js";
+import { ClientMemory } from "./client_memory.js";
+import type { DmaMap, DmaUnmap } from "./dma_message.js";
+import type { DmaRequests } from "./dma_requests.js";
+import { DmaTable } from "./dma_table.js";
+import { checkIrqSet, IrqTable } from "./irq_table.js";
+import { MAX_DMA_MAPS } from "./server_limits.js";
+import type { TaskRunner } from "./task_runner.js";
+
+interface IoeventWatch {
+  fd: Fd;
+  token: number;
+}
+
+/** What a device and its client have of each other, from negotiation to disconnect: memory, interrupts, running work. */
+export class Attachment implements DeviceClient {
+  readonly dma: DmaSpace;
+  readonly #table: DmaTable;
+  readonly #irqs: IrqTable;
+  readonly #ioevents = new Map<number, IoeventWatch[]>();
+
+  constructor(
+    readonly device: VfioDevice,
+    private readonly requests: DmaRequests,
+    private readonly poller: Poller,
+    private readonly tasks: TaskRunner,
+    private readonly onError: (error: unknown) => void,
+    /** Descriptors that the client accepts in one message. */
+    private readonly maxMsgFds: number,
+  ) {
+    this.#table = new DmaTable(MAX_DMA_MAPS);
+    this.#irqs = new IrqTable(device.irqs, poller);
+    this.dma = new ClientMemory(this.#table, requests);
+  }
+
+  trigger(index: number, subindex: number): boolean {
+    return this.#irqs.trigger(index, subindex);
+  }
+
+  setIntx(asserted: boolean): void {
+    this.#irqs.setIntx(asserted);
+  }
+
+  start(steps: Steps): void {
+    this.tasks.start(this, steps, (error) => {
+      if (error !== undefined) this.onError(error);
+    });
+  }
+
+  /** Takes ownership of the descriptors. @throws {VfioError} as {@link DmaTable.map} */
+  mapDma(map: DmaMap, fds: Fd[]): void {
+    const { address, size, offset, flags } = map;
+    const readable = (flags & VFIO_DMA_MAP_FLAG_READ) !== 0;
+    const writable = (flags & VFIO_DMA_MAP_FLAG_WRITE) !== 0;
+    if (fds.length > 1 || (flags & ~(VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)) !== 0) {
+      for (const fd of fds) fd.close();
+      throw new VfioError("EINVAL", `DMA_MAP with flags 0x${flags.toString(16)} and ${fds.length} descriptors`);
+    }
+    const mapped = this.#table.map(address, size, offset, { readable, writable }, fds[0]);
+    try {
+      this.device.dmaMapped?.(mapped.range);
+    } catch (error) {
+      this.#table.remove([mapped]);
+      throw error;
+    }
+  }
+
+  /** @throws {VfioError} as {@link DmaTable.within}, EINVAL for flags that mean nothing here */
+  unmapDma({ address, size, flags }: DmaUnmap): void {
+    if (flags === VFIO_DMA_UNMAP_FLAG_ALL) {
+      if (address !== 0n || size !== 0n) throw new VfioError("EINVAL", "DMA_UNMAP of everything names a range");
+      this.#releaseDma();
+      return;
+    }
+    if (flags !== 0) throw new VfioError("EINVAL", `DMA_UNMAP with flags 0x${flags.toString(16)}`);
+    const gone = this.#table.within(address, size);
+    for (const { range } of gone) {
+      this.requests.cancelWithin(range.address, range.size);
+      this.device.dmaUnmapped?.(range);
+    }
+    this.#table.remove(gone);
+  }
+
+  /** Takes ownership of the descriptors. @throws {VfioError} as {@link checkIrqSet} */
+  setIrqs(set: IrqSet, fds: Fd[]): void {
+    if (this.device.setIrqs === undefined) {
+      this.#irqs.set(set, fds);
+      return;
+    }
+    try {
+      checkIrqSet(this.device.irqs, set, fds);
+      this.device.setIrqs(
+        set,
+        fds.map((fd) => fd.number),
+      );
+    } finally {
+      for (const fd of fds) fd.close();
+    }
+  }
+
+  /** An eventfd for each of a region's first doorbells, as many as the client can take, made at the first call. */
+  ioeventfds(region: number): readonly Fd[] {
+    const known = this.#ioevents.get(region);
+    if (known !== undefined) return known.map(({ fd }) => fd);
+    const offered = (this.device.regions[region]?.ioeventfds ?? []).slice(0, this.maxMsgFds);
+    const watches = offered.map((ioeventfd) => this.#watch(region, ioeventfd));
+    this.#ioevents.set(region, watches);
+    return watches.map(({ fd }) => fd);
+  }
+
+  /** The steps of a reset: running work ends, then the device does its part. */
+  *reset(): Steps {
+    this.tasks.cancel(this);
+    if (this.device.reset === undefined) throw new VfioError("ENOTSUP", "the device cannot be reset");
+    yield* this.device.reset();
+    this.#irqs.forgetPending();
+  }
+
+  /** The client is gone: nothing of it stays. */
+  close(): void {
+    this.tasks.cancel(this);
+    for (const { fd, token } of [...this.#ioevents.values()].flat()) {
+      this.poller.remove(fd, token);
+      fd.close();
+    }
+    this.#ioevents.clear();
+    this.#releaseDma();
+    this.#irqs.close();
+    try {
+      this.device.close?.();
+    } catch (error) {
+      this.onError(error);
+    }
+  }
+
+  #releaseDma(): void {
+    this.requests.cancelWithin(0n, 1n << 64n);
+    for (const { range } of this.#table.ranges()) {
+      try {
+        this.device.dmaUnmapped?.(range);
+      } catch (error) {
+        this.onError(error);
+      }
+    }
+    this.#table.clear();
+  }
+
+  #watch(region: number, ioeventfd: Ioeventfd): IoeventWatch {
+    const fd = createEventfd();
+    const onReady = () => {
+      try {
+        this.device.ioevent?.(region, ioeventfd);
+      } catch (error) {
+        this.onError(error);
+      }
+    };
+    // The client holds the other end and may drain or fill it, so its count means nothing; each signal is an edge.
+    return { fd, token: this.poller.add(fd, POLLIN | EPOLLET, { onReady }) };
+  }
+}

@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { openFiles } from "../../test/vfio_user/open_files.js";
+import { RawClient } from "../../test/vfio_user/raw_client.js";
+import { OsError } from "../os/index.js";
+import { Command, startServer, VfioUserClient } from "./index.js";
+
+const directory = mkdtempSync(join(tmpdir(), "linkfence-running-"));
+const path = join(directory, "device.sock");
+const module = new URL("../../test/vfio_user/test_device.ts", import.meta.url);
+
+after(() => rmSync(directory, { recursive: true }));
+
+/** What a server in a process of its own prints, and how it ended. */
+interface Ended {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  milliseconds: number;
+  output: string;
+}
+
+/** Starts a server in a process, does something to it, and waits for its end. */
+async function runProcess(
+  code: string,
+  act: (kill: (signal: NodeJS.Signals) => void) => void = () => {},
+): Promise<Ended> {
+  const index = new URL("./index.ts", import.meta.url).href;
+  const script = `
+    const { startServer } = await import(${JSON.stringify(index)});
+    const server = await startServer({ module: ${JSON.stringify(module.href)}, data: [${JSON.stringify(path)}] });
+    console.log("ready");
+    ${code}`;
+  const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", script]);
+  let output = "";
+  let began = 0;
+  child.stderr.on("data", (data) => {
+    output += data;
+  });
+  child.stdout.on("data", (data) => {
+    output += data;
+    if (began > 0 || !output.includes("ready")) return;
+    began = performance.now();
+    act((signal) => child.kill(signal));
+  });
+  const killer = setTimeout(() => child.kill("SIGKILL"), 20_000);
+  return new Promise((resolve) => {
+    child.on("close", (status, signal) => {
+      clearTimeout(killer);
+      resolve({ code: status, signal, milliseconds: performance.now() - began, output });
+    });
+  });
+}
+
+test("stopping takes under 50 ms while the server is idle, while it resets, and while a client hangs", async () => {
+  const idle = openFiles();
+  const times: number[] = [];
+  for (const situation of ["idle", "resetting", "half a message", "attached"]) {
+    const server = await startServer({ module, data: [path] });
+    const client = situation === "idle" ? undefined : new RawClient(path);
+    if (situation === "resetting") client?.send(Command.DEVICE_RESET, new Uint8Array(0));
+    if (situation === "half a message") client?.sendBytes(Uint8Array.of(1, 2, 3));
+    await sleep(20);
+    const began = performance.now();
+    await server.stop();
+    times.push(performance.now() - began);
+    assert.equal(existsSync(path), false);
+    client?.close();
+  }
+  assert.ok(Math.min(...times) < 50, times.join(", "));
+  assert.ok(times.filter((time) => time < 50).length >= 3, `stopping took ${times.map(Math.round)} ms`);
+  // The worker's own descriptors go a little later than its last word.
+  for (let attempt = 0; attempt < 100 && openFiles().descriptors > idle.descriptors; attempt++) await sleep(10);
+  assert.deepEqual(openFiles(), idle);
+});
+
+test("this thread stays free while the worker waits, and hears what the module answers", async () => {
+  const server = await startServer({ module, data: [path] });
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 5);
+  await sleep(100);
+  clearInterval(timer);
+  assert.ok(ticks >= 5, `${ticks} ticks`);
+  assert.deepEqual(await server.call([0, { do: "log" }]), []);
+  await server.stop();
+  await assert.rejects(server.call([0, { do: "log" }]), /ended/);
+});
+
+test("a module that cannot be loaded and a path that is taken are errors of startServer", async () => {
+  await assert.rejects(startServer({ module: new URL("./absent.ts", import.meta.url) }), /absent/);
+  writeFileSync(join(directory, "file"), "not a socket");
+  await assert.rejects(startServer({ module, data: [join(directory, "file")] }), /EADDRINUSE/);
+  const server = await startServer({ module, data: [path] });
+  await assert.rejects(startServer({ module, data: [join(directory, "second"), path] }), /EADDRINUSE/);
+  assert.equal(existsSync(join(directory, "second")), false, "nothing is left behind");
+  new VfioUserClient(path).close();
+  await server.stop();
+});
+
+for (const [name, code, expected] of [
+  ["process.exit", "process.exit(3);", 3],
+  ["an exception", "setTimeout(() => { throw new Error('oops'); }, 10);", 1],
+  ["process.exit during a reset", "await server.call([0, { do: 'log' }]); process.exit(4);", 4],
+] as const) {
+  test(`${name} neither hangs nor leaves the socket behind`, async () => {
+    const { code: status, milliseconds, output } = await runProcess(code);
+    assert.equal(status, expected, output);
+    assert.ok(milliseconds < 3000, `${milliseconds} ms`);
+    assert.equal(existsSync(path), false);
+  });
+}
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  test(`${signal} ends the process as it always does, and the socket is gone`, async () => {
+    const ended = await runProcess("await server.done;", (kill) => kill(signal));
+    assert.equal(ended.signal, signal, ended.output);
+    assert.ok(ended.milliseconds < 3000, `${ended.milliseconds} ms`);
+    assert.equal(existsSync(path), false);
+  });
+}
+
+test("after SIGKILL the next server takes the path over", async () => {
+  const ended = await runProcess("await server.done;", (kill) => kill("SIGKILL"));
+  assert.equal(ended.signal, "SIGKILL");
+  assert.equal(existsSync(path), true);
+  assert.throws(
+    () => new VfioUserClient(path),
+    (error: unknown) => error instanceof OsError && error.code === "ECONNREFUSED",
+  );
+  const server = await startServer({ module, data: [path] });
+  new VfioUserClient(path).close();
+  await server.stop();
+  assert.equal(existsSync(path), false);
+});

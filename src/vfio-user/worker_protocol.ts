@@ -1,0 +1,40 @@
+import type { MessagePort } from "node:worker_threads";
+import type { ServedDevice, VfioUserServer } from "./server.js";
+
+/** What a module makes that a server worker loads. */
+export interface Serving {
+  devices: readonly ServedDevice[];
+  /** Answers what `RunningServer.call` sends. The server may be told to add or remove devices. */
+  onMessage?(message: unknown, server: VfioUserServer): unknown;
+  /** Called after the last client has gone. */
+  close?(): void;
+}
+
+/** The function `createDevices` that such a module exports; it runs in the worker, with structured-cloned data. */
+export type CreateDevices = (data: unknown) => Serving | Promise<Serving>;
+
+/** What the main thread hands over. `state`: see {@link WorkerState}. */
+export interface WorkerInput {
+  module: string;
+  data: unknown;
+  spin: number;
+  port: MessagePort;
+  /** Number of an eventfd of the main thread's that is signalled when there is something to do. */
+  wake: number;
+  state: SharedArrayBuffer;
+}
+
+/** Values of the one word that both threads share, for when no messages can be handled: while the process exits. */
+export const WorkerState = { RUNNING: 0, STOPPING: 1, CLOSED: 2 } as const;
+
+/** From the main thread. */
+export interface Call {
+  id: number;
+  message: unknown;
+}
+
+/** To the main thread. */
+export type Notice =
+  | { kind: "ready"; sockets: string[] }
+  | { kind: "event"; event: unknown }
+  | { kind: "result"; id: number; result?: unknown; error?: unknown };

@@ -1,0 +1,100 @@
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  realpathSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { basename, join } from "node:path";
+import { Fd, Mapping } from "/linkfence/dist/os/index.js";
+
+const DEVICES = "/sys/bus/pci/devices";
+const COMMAND = 0x04;
+export const COMMAND_MEMORY = 1 << 1;
+export const COMMAND_BUS_MASTER = 1 << 2;
+export const COMMAND_INTERRUPT_DISABLE = 1 << 10;
+const CAPABILITIES_POINTER = 0x34;
+
+/** A PCI function of the guest, as sysfs shows it. */
+export class PciFunction {
+  /** Finds the only function with these ids. */
+  static find(vendor, device) {
+    const hex = (id) => `0x${id.toString(16).padStart(4, "0")}`;
+    const found = readdirSync(DEVICES).filter((address) => {
+      const read = (name) => readFileSync(join(DEVICES, address, name), "utf8").trim();
+      return read("vendor") === hex(vendor) && read("device") === hex(device);
+    });
+    if (found.length !== 1) throw new Error(`${found.length} functions ${hex(vendor)}:${hex(device)}`);
+    return new PciFunction(found[0]);
+  }
+
+  constructor(address) {
+    this.address = address;
+    this.folder = join(DEVICES, address);
+  }
+
+  read(attribute) {
+    return readFileSync(join(this.folder, attribute), "utf8").trim();
+  }
+
+  write(attribute, value) {
+    writeFileSync(join(this.folder, attribute), value);
+  }
+
+  /** Gives the function to a driver. */
+  bind(driver) {
+    this.write("driver_override", driver);
+    writeFileSync("/sys/bus/pci/drivers_probe", this.address);
+    const bound = basename(realpathSync(join(this.folder, "driver")));
+    if (bound !== driver) throw new Error(`${this.address} went to ${bound}, not to ${driver}`);
+  }
+
+  unbind() {
+    this.write("driver/unbind", this.address);
+    this.write("driver_override", "\n");
+  }
+
+  readConfig(offset, length) {
+    const data = Buffer.alloc(length);
+    const fd = openSync(join(this.folder, "config"), "r");
+    const count = readSync(fd, data, 0, length, offset);
+    closeSync(fd);
+    return data.subarray(0, count);
+  }
+
+  writeConfig16(offset, value) {
+    const fd = openSync(join(this.folder, "config"), "r+");
+    writeSync(fd, Uint8Array.of(value & 0xff, value >> 8), 0, 2, offset);
+    closeSync(fd);
+  }
+
+  get command() {
+    return this.readConfig(COMMAND, 2).readUInt16LE();
+  }
+
+  set command(value) {
+    this.writeConfig16(COMMAND, value);
+  }
+
+  /** Where a capability is. */
+  capability(id) {
+    let at = this.readConfig(CAPABILITIES_POINTER, 1)[0];
+    for (let hops = 0; at !== 0 && hops < 48; hops++) {
+      const header = this.readConfig(at, 2);
+      if (header[0] === id) return at;
+      at = header[1];
+    }
+    throw new Error(`no capability ${id}`);
+  }
+
+  /** Maps a BAR. */
+  mapBar(index, size) {
+    const fd = new Fd(openSync(join(this.folder, `resource${index}`), "r+"));
+    const mapping = new Mapping(fd, 0, size, "read-write");
+    fd.close();
+    return mapping;
+  }
+}

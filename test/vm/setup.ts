@@ -1,0 +1,121 @@
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { AptArchive, requireApt } from "./apt_archive.js";
+import { CpioArchive } from "./cpio_archive.js";
+import { extractVmlinux, KernelModules } from "./guest_kernel.js";
+import { ProgramPrefix, sharedLibraries } from "./program_prefix.js";
+import { runCommand } from "./run_command.js";
+import { VmCache } from "./vm_cache.js";
+
+/** The first with `vfio-user-pci` is 10.1; 11.1 is the one checked against. */
+const QEMU_SUITE = "forky";
+const QEMU_PACKAGES = ["qemu-system-x86"];
+/** Linux 6.12, and a userspace of the same age. */
+const GUEST_SUITE = "trixie";
+const GUEST_KERNEL = "linux-image-amd64";
+const GUEST_PACKAGES = ["busybox-static", "pciutils", "xz-utils", "zstd"];
+const GUEST_PROGRAMS = ["lspci", "setpci"];
+const GUEST_MODULES = ["vfio_pci", "vfio_iommu_type1", "uio_pci_generic"];
+
+/** What a virtual machine is made of. */
+export interface VmParts {
+  qemu: ProgramPrefix;
+  /** The kernel, as an ELF image. */
+  kernel: string;
+  /** Archives that make up the guest's first file system: busybox, lspci, setpci and modules; then Node. */
+  base: string;
+  node: string;
+}
+
+/**
+ * Gets everything ready: downloads what is not in the cache yet (about 200 MB, once), and leaves it there.
+ * @param say told in one line of whatever takes longer than a moment
+ * @throws {VmUnavailable} when this machine cannot have it
+ */
+export async function setUpVm(say: (line: string) => void = () => {}): Promise<VmParts> {
+  requireApt();
+  const cache = new VmCache();
+  const [qemu, guest, node] = await allOf([
+    cache.entry(recipe("qemu", QEMU_SUITE, QEMU_PACKAGES), (target, work) => {
+      say("downloading QEMU");
+      return getQemu(target, work);
+    }),
+    cache.entry(recipe("guest", GUEST_SUITE, [GUEST_KERNEL, ...GUEST_PACKAGES, ...GUEST_MODULES]), (target, work) => {
+      say("downloading the guest's kernel and programs");
+      return getGuest(target, work);
+    }),
+    nodeArchive(cache),
+  ]);
+  return { qemu: new ProgramPrefix(qemu), kernel: join(guest, "vmlinux"), base: join(guest, "base.cpio"), node };
+}
+
+/** As `Promise.all`, but nothing is still under way when it fails. */
+async function allOf(parts: [Promise<string>, Promise<string>, Promise<string>]): Promise<[string, string, string]> {
+  await Promise.allSettled(parts);
+  return Promise.all(parts);
+}
+
+function recipe(name: string, suite: string, contents: readonly string[]): string {
+  return `${name}-${suite}-${digest(contents.join())}`;
+}
+
+function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 12);
+}
+
+async function getQemu(target: string, work: string): Promise<void> {
+  const archive = await AptArchive.open(work, QEMU_SUITE, "amd64");
+  await archive.unpackAll(QEMU_PACKAGES, target);
+}
+
+async function getGuest(target: string, work: string): Promise<void> {
+  const toolsFolder = join(work, "tools");
+  const kernelFolder = join(work, "kernel");
+  const archive = await AptArchive.open(work, GUEST_SUITE, "amd64");
+  const image = /linux-image-[0-9][^ ,]*/.exec(await archive.field(GUEST_KERNEL, "Depends"))?.[0];
+  if (image === undefined) throw new Error(`no kernel behind ${GUEST_KERNEL}`);
+  // The kernel first and alone: its package would draw in what an installed system needs to start.
+  await archive.unpackOnly([image], kernelFolder);
+  await archive.unpackAll(GUEST_PACKAGES, toolsFolder);
+  const tools = new ProgramPrefix(toolsFolder);
+  mkdirSync(target);
+  const boot = join(kernelFolder, "boot");
+  const bzImage = readdirSync(boot).find((name) => name.startsWith("vmlinuz-"));
+  if (bzImage === undefined) throw new Error(`${image} has no kernel image`);
+  writeFileSync(join(target, "vmlinux"), await extractVmlinux(readFileSync(join(boot, bzImage)), tools));
+  const modules = join(kernelFolder, "usr/lib/modules", bzImage.slice("vmlinuz-".length));
+  const base = new CpioArchive(join(target, "base.cpio"));
+  for (const folder of ["/dev", "/proc", "/sys", "/tmp"]) base.folder(folder);
+  base.copy("/bin/busybox", join(toolsFolder, "usr/bin/busybox"));
+  await addPrograms(base, tools, GUEST_PROGRAMS);
+  await new KernelModules(modules, tools).add(base, GUEST_MODULES);
+  base.close();
+}
+
+/** Adds programs with libraries of their own, apart from those of other programs, which may be of another age. */
+async function addPrograms(archive: CpioArchive, tools: ProgramPrefix, programs: readonly string[]): Promise<void> {
+  const libraries = await Promise.all(programs.map((program) => tools.libraries(`usr/bin/${program}`)));
+  for (const library of new Set(libraries.flat())) archive.copy(`/tools/lib/${basename(library)}`, library);
+  for (const program of programs) {
+    archive.copy(`/tools/${program}`, join(tools.folder, "usr/bin", program));
+    const start = `exec /tools/lib/ld-linux-x86-64.so.2 --library-path /tools/lib /tools/${program} "$@"`;
+    archive.file(`/bin/${program}`, `#!/bin/sh\n${start}\n`, true);
+  }
+}
+
+/** The Node that runs this, with its libraries where they are here. */
+function nodeArchive(cache: VmCache): Promise<string> {
+  const node = realpathSync(process.execPath);
+  const { size, mtimeMs } = statSync(node);
+  return cache.entry(`node-${process.version}-${digest(`${node} ${size} ${mtimeMs}`)}.cpio`, async (target) => {
+    const listing = (await runCommand("ldd", [node])).toString("utf8");
+    const loader = /^\s*(\/\S*ld-linux\S*)/m.exec(listing)?.[1];
+    const archive = new CpioArchive(target);
+    archive.copy("/usr/bin/node", node);
+    for (const file of new Set([...sharedLibraries(listing), ...(loader === undefined ? [] : [loader])])) {
+      archive.copy(file, file);
+    }
+    archive.close();
+  });
+}
