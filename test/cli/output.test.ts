@@ -173,7 +173,7 @@ describe("standard output", { concurrency: 4 }, () => {
   test("a terminal gets colours, unless NO_COLOR says no", { skip: noScript }, async () => {
     const command = `"${process.execPath}" "${MAIN}" audit --machine c4140`;
     const onTerminal = (...environment: string[]) =>
-      run("env", ["-u", "NO_COLOR", "TERM=xterm", ...environment, "script", "-qec", command, "/dev/null"]);
+      run("env", ["-u", "NO_COLOR", "-u", "CI", "TERM=xterm", ...environment, "script", "-qec", command, "/dev/null"]);
     const plain = await linkfence("audit", "--machine", "c4140");
     const [coloured, without] = await Promise.all([onTerminal(), onTerminal("NO_COLOR=1")]);
     assert.ok(coloured.stdout.includes("\x1b[31mFINDING"), coloured.stdout);
