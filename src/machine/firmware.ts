@@ -6,7 +6,7 @@ import { growGpus } from "./firmware/gpu_nodes.js";
 import { Grower } from "./firmware/grower.js";
 import { growBridges, growNpuHostBridge } from "./firmware/npu_nodes.js";
 import { hostBridgeDomain } from "./firmware/pci_nodes.js";
-import { isCompatible } from "./from_device_tree_compatible.js";
+import { isCompatible } from "./from_device_tree/compatible.js";
 import { type SocketEnd, WITHERSPOON_WIRING, type WitherspoonBoard } from "./witherspoon.js";
 
 export { witherspoonBoard } from "./firmware/board.js";

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
-import { parseTopoMatrix } from "../../src/machine/nvidia_smi_topo.js";
+import { parseTopoMatrix } from "../../src/machine/nvidia_smi/topo.js";
 import { conforming, json } from "./json_schema.js";
 import type { AuditJson, FenceJson, TopoJson } from "./json_shapes.js";
 import { linkfence, MAIN, printed, refused, run, scratchFolder } from "./linkfence.js";

@@ -3,7 +3,7 @@ import { cells, text, u32, u32At } from "../../devicetree/property.js";
 import type { DeviceTree, DeviceTreeNode } from "../../devicetree/tree.js";
 import { splitAddress } from "../../pci/address.js";
 import { MachineError } from "../error.js";
-import { isCompatible } from "../from_device_tree_compatible.js";
+import { isCompatible } from "../from_device_tree/compatible.js";
 import { WITHERSPOON_GPU_ADDRESSES, WITHERSPOON_LABELS, type WitherspoonBoard } from "../witherspoon.js";
 import { GPU_WINDOWS_PER_CHIP, LINKS_PER_NPU, MAX_CHIP_ID, PHBS_PER_CHIP } from "./power9_map.js";
 

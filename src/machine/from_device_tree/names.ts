@@ -1,8 +1,8 @@
-import { text } from "../devicetree/property.js";
-import { isAddress, type PciAddress } from "../pci/address.js";
-import type { Notes } from "./from_device_tree_notes.js";
-import type { PciNode } from "./from_device_tree_pci.js";
-import type { BridgeNode, GpuNode } from "./from_device_tree_scene.js";
+import { text } from "../../devicetree/property.js";
+import { isAddress, type PciAddress } from "../../pci/address.js";
+import type { Notes } from "./notes.js";
+import type { PciNode } from "./pci.js";
+import type { BridgeNode, GpuNode } from "./scene.js";
 
 /** What a GPU can be called on a command line that separates names by commas and owners by `=`. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;

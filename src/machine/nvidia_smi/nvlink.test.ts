@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import fc from "fast-check";
-import { parseNvlink } from "./nvidia_smi_nvlink.js";
-import { NvidiaSmiError } from "./nvidia_smi_text.js";
+import { parseNvlink } from "./nvlink.js";
+import { NvidiaSmiError } from "./text.js";
 
 function sample(name: string): string {
-  return readFileSync(new URL(`../../test/data/nvidia-smi/${name}`, import.meta.url), "utf8");
+  return readFileSync(new URL(`../../../test/data/nvidia-smi/${name}`, import.meta.url), "utf8");
 }
 
 function errorOf(text: string): string {

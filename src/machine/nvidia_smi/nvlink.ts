@@ -1,5 +1,5 @@
-import { isAddress, type PciAddress, parseAddress } from "../pci/address.js";
-import { MAX_GPUS, MAX_LINKS, NvidiaSmiError, quote, textLines } from "./nvidia_smi_text.js";
+import { isAddress, type PciAddress, parseAddress } from "../../pci/address.js";
+import { MAX_GPUS, MAX_LINKS, NvidiaSmiError, quote, textLines } from "./text.js";
 
 /** What `nvidia-smi nvlink` says of one link. */
 export interface NvlinkLine {

@@ -1,4 +1,4 @@
-import { MAX_GPUS, NvidiaSmiError, quote, textLines } from "./nvidia_smi_text.js";
+import { MAX_GPUS, NvidiaSmiError, quote, textLines } from "./text.js";
 
 /** The GPU part of the matrix that `nvidia-smi topo -m` prints. */
 export interface TopoMatrix {

@@ -1,7 +1,7 @@
-import type { PciAddress } from "../pci/address.js";
-import { linkState } from "./link_state.js";
-import type { Disagreement, FarEnd, Gpu, Link, Machine, Unknown } from "./machine.js";
-import { matrixNvlinks, type TopoMatrix } from "./nvidia_smi_topo.js";
+import type { PciAddress } from "../../pci/address.js";
+import { linkState } from "../link_state.js";
+import type { Disagreement, FarEnd, Gpu, Link, Machine, Unknown } from "../machine.js";
+import { matrixNvlinks, type TopoMatrix } from "./topo.js";
 
 /** Whether two statements can be about the same far end; a link number that only one gives contradicts nothing. */
 export function sameFarEnd(a: FarEnd, b: FarEnd): boolean {

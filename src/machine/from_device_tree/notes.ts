@@ -1,6 +1,6 @@
-import { DeviceTreeError } from "../devicetree/error.js";
-import type { PciAddress } from "../pci/address.js";
-import type { Unknown } from "./machine.js";
+import { DeviceTreeError } from "../../devicetree/error.js";
+import type { PciAddress } from "../../pci/address.js";
+import type { Unknown } from "../machine.js";
 
 /** A tree can be damaged in as many places as it has nodes; nobody reads on after this many. */
 const MAX_NOTES = 1000;

@@ -1,5 +1,5 @@
-import { walk } from "../devicetree/path.js";
-import type { DeviceTreeNode } from "../devicetree/tree.js";
+import { walk } from "../../devicetree/path.js";
+import type { DeviceTreeNode } from "../../devicetree/tree.js";
 
 /** Properties that only the functions at the ends of NVLinks have: GPUs and NPU bridges (skiboot doc/device-tree/nvlink.rst). */
 const PROPERTIES = ["ibm,npu", "ibm,nvlink-peers", "ibm,gpu", "ibm,nvlink"] as const;

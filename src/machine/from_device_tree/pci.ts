@@ -1,12 +1,12 @@
-import { walk } from "../devicetree/path.js";
-import { cells, u32, u32At, u64 } from "../devicetree/property.js";
-import type { DeviceTree, DeviceTreeNode } from "../devicetree/tree.js";
-import { compareAddresses, formatAddress, type PciAddress, splitAddress } from "../pci/address.js";
-import type { Bar, PciFunction } from "../pci/function.js";
-import { PHBS_PER_CHIP } from "./firmware/power9_map.js";
-import { isCompatible } from "./from_device_tree_compatible.js";
-import { isNvlinkEnd, nvlinkAncestors } from "./from_device_tree_ends.js";
-import type { Notes } from "./from_device_tree_notes.js";
+import { walk } from "../../devicetree/path.js";
+import { cells, u32, u32At, u64 } from "../../devicetree/property.js";
+import type { DeviceTree, DeviceTreeNode } from "../../devicetree/tree.js";
+import { compareAddresses, formatAddress, type PciAddress, splitAddress } from "../../pci/address.js";
+import type { Bar, PciFunction } from "../../pci/function.js";
+import { PHBS_PER_CHIP } from "../firmware/power9_map.js";
+import { isCompatible } from "./compatible.js";
+import { isNvlinkEnd, nvlinkAncestors } from "./ends.js";
+import type { Notes } from "./notes.js";
 
 /** A PCI host bridge: the root of a domain. */
 export interface HostBridge {
