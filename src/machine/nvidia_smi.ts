@@ -1,10 +1,10 @@
 import type { PciAddress } from "../pci/address.js";
 import type { Disagreement, FarEnd, Gpu, Link, Machine, Unknown } from "./machine.js";
+import { betweenEnds, sameFarEnd, withMatrix } from "./nvidia_smi/disagreements.js";
 import { numberGpus } from "./nvidia_smi/gpus.js";
 import { type NvlinkGpu, type NvlinkLine, parseNvlink } from "./nvidia_smi/nvlink.js";
 import { NvidiaSmiError } from "./nvidia_smi/text.js";
 import { parseTopoMatrix, type TopoMatrix } from "./nvidia_smi/topo.js";
-import { betweenEnds, sameFarEnd, withMatrix } from "./nvidia_smi/disagreements.js";
 import { partFacts } from "./part.js";
 
 /** Output of `nvidia-smi`. Each text may hold both kinds, one after the other. */

@@ -1,9 +1,9 @@
-import { type LspciFunction, readFunction } from "./lspci_function.js";
-import { type LspciProblem, LspciRecords } from "./lspci_record.js";
-import { textLines } from "./lspci_text.js";
+import { type LspciFunction, readFunction } from "./lspci/function.js";
+import { type LspciProblem, LspciRecords } from "./lspci/record.js";
+import { textLines } from "./lspci/text.js";
 
-export type { LspciFunction, LspciText } from "./lspci_function.js";
-export type { LspciProblem } from "./lspci_record.js";
+export type { LspciFunction, LspciText } from "./lspci/function.js";
+export type { LspciProblem } from "./lspci/record.js";
 
 /** A text in which no function was found. */
 export class LspciError extends Error {

@@ -1,8 +1,8 @@
 import { cells, text, u32, u64s } from "../../devicetree/property.js";
 import type { DeviceTreeNode } from "../../devicetree/tree.js";
+import type { Bridge } from "../machine.js";
 import type { PciNode } from "./pci.js";
 import { type BridgeNode, follow, type GpuNode, type Scene } from "./scene.js";
-import type { Bridge } from "../machine.js";
 
 /** Whether the function is an NPU bridge: it is on an NPU's host bridge, or tied to a link or a GPU as only bridges are. */
 export function isBridge({ host, node, fn }: PciNode): boolean {

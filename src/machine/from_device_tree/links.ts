@@ -1,8 +1,8 @@
 import { cells } from "../../devicetree/property.js";
 import type { DeviceTreeNode } from "../../devicetree/tree.js";
 import type { PciAddress } from "../../pci/address.js";
-import type { BridgeNode, GpuNode, Scene } from "./scene.js";
 import type { FarEnd, Gpu, Link } from "../machine.js";
+import type { BridgeNode, GpuNode, Scene } from "./scene.js";
 
 /** Most links of any NVIDIA GPU to date is 18; more cells than this on a part of unknown size are not believed. */
 const MAX_LINKS = 32;

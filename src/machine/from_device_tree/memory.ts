@@ -1,9 +1,9 @@
 import { u64, u64s } from "../../devicetree/property.js";
 import type { PciAddress } from "../../pci/address.js";
-import { isCompatible } from "./compatible.js";
-import { type BridgeNode, follow, type Scene } from "./scene.js";
 import type { CoherentMemory } from "../machine.js";
 import { compressTgt } from "../witherspoon.js";
+import { isCompatible } from "./compatible.js";
+import { type BridgeNode, follow, type Scene } from "./scene.js";
 
 /**
  * A GPU's memory, by the first of its bridges, which is the one Linux looks at (arch/powerpc and

@@ -1,9 +1,9 @@
 import type { PlacedNode } from "../../devicetree/path.js";
 import { u32 } from "../../devicetree/property.js";
 import type { DeviceTreeNode } from "../../devicetree/tree.js";
+import type { Bridge, Gpu, Origin } from "../machine.js";
 import type { Notes } from "./notes.js";
 import type { PciNode } from "./pci.js";
-import type { Bridge, Gpu, Origin } from "../machine.js";
 
 /** What the parts of a tree refer to each other by, and where to note what does not fit. */
 export interface Scene {

@@ -1,7 +1,7 @@
 import { compareAddresses, type PciAddress } from "../../pci/address.js";
 import type { Machine, Part } from "../machine.js";
-import type { NvlinkGpu } from "./nvlink.js";
 import { partFacts } from "../part.js";
+import type { NvlinkGpu } from "./nvlink.js";
 
 /** Which of the machine's GPUs is meant by which number of nvidia-smi, or why nobody can tell. */
 export type GpuNumbering =

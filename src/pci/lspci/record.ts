@@ -1,8 +1,8 @@
-import { isAddress } from "./address.js";
-import { isDumpLine, isDumpRest, LspciDump } from "./lspci_dump.js";
-import { isFieldLine, isKernelLine } from "./lspci_field.js";
-import { readHeader } from "./lspci_header.js";
-import type { TextLine } from "./lspci_text.js";
+import { isAddress } from "../address.js";
+import { isDumpLine, isDumpRest, LspciDump } from "./dump.js";
+import { isFieldLine, isKernelLine } from "./field.js";
+import { readHeader } from "./header.js";
+import type { TextLine } from "./text.js";
 
 /** Something in a text that could not be used. */
 export interface LspciProblem {

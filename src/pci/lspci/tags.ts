@@ -1,8 +1,8 @@
-import { parseAddress } from "./address.js";
-import { classByName } from "./class_code.js";
-import type { LspciFields } from "./lspci_field.js";
-import { type LspciHeader, pairOf } from "./lspci_header.js";
-import { readNamedId } from "./lspci_names.js";
+import { parseAddress } from "../address.js";
+import { classByName } from "../class_code.js";
+import type { LspciFields } from "./field.js";
+import { type LspciHeader, pairOf } from "./header.js";
+import { readNamedId } from "./names.js";
 
 /**
  * Reads one record of `lspci -vmm`: a tag and its value per line. What a device line would say is returned, the rest

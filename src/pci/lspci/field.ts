@@ -1,6 +1,6 @@
-import type { BridgeBuses } from "./function.js";
-import { isBarLine, type LspciBar, readBar } from "./lspci_bar.js";
-import { type NamePair, readNamePair } from "./lspci_names.js";
+import type { BridgeBuses } from "../function.js";
+import { isBarLine, type LspciBar, readBar } from "./bar.js";
+import { type NamePair, readNamePair } from "./names.js";
 
 /** What the lines below a device line say of it, capabilities and hex dump aside. */
 export interface LspciFields {

@@ -1,6 +1,6 @@
-import { isAddress, type PciAddress, parseAddress } from "./address.js";
-import { classByName } from "./class_code.js";
-import { type NamedId, type NamePair, readNamedId, readNamePair } from "./lspci_names.js";
+import { isAddress, type PciAddress, parseAddress } from "../address.js";
+import { classByName } from "../class_code.js";
+import { type NamedId, type NamePair, readNamedId, readNamePair } from "./names.js";
 
 /** What a device line says: address, class, vendor and device, revision. */
 export interface LspciHeader {

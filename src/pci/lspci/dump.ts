@@ -1,5 +1,5 @@
-import { CONVENTIONAL_SIZE, EXTENDED_SIZE, HEADER_SIZE } from "./config_space.js";
-import { CARDBUS_BRIDGE } from "./header.js";
+import { CONVENTIONAL_SIZE, EXTENDED_SIZE, HEADER_SIZE } from "../config_space.js";
+import { CARDBUS_BRIDGE } from "../header.js";
 
 const DUMP_LINE = /^([0-9a-f]{2,3}): ([0-9a-f]{2}(?: [0-9a-f]{2}){0,15})$/i;
 const BYTES = /^[0-9a-f]{2}(?: [0-9a-f]{2}){0,14}$/i;

@@ -1,4 +1,4 @@
-import type { Bar } from "./function.js";
+import type { Bar } from "../function.js";
 
 /** A BAR as a listing prints it. */
 export interface LspciBar {

@@ -6,10 +6,10 @@ import {
   SOURCE_VALIDATION,
   TRANSLATION_BLOCKING,
   UPSTREAM_FORWARDING,
-} from "./acs.js";
-import { capabilityName } from "./capability_name.js";
-import { CONVENTIONAL_SIZE, EXTENDED_SIZE, HEADER_SIZE } from "./config_space.js";
-import type { Acs, Capability, Express, ExpressType } from "./function.js";
+} from "../acs.js";
+import { capabilityName } from "../capability_name.js";
+import { CONVENTIONAL_SIZE, EXTENDED_SIZE, HEADER_SIZE } from "../config_space.js";
+import type { Acs, Capability, Express, ExpressType } from "../function.js";
 
 /** What one `Capabilities:` line and the `-vv` lines below it say. */
 export interface LspciCapability {

@@ -1,12 +1,12 @@
-import { CONVENTIONAL_SIZE, EXTENDED_SIZE, HEADER_SIZE } from "./config_space.js";
-import { decodeFunction } from "./decode_function.js";
-import type { Bar, Capability, PciFunction } from "./function.js";
-import { numberBars } from "./lspci_bar.js";
-import { type LspciCapability, readCapability } from "./lspci_capability.js";
-import { type LspciFields, readField } from "./lspci_field.js";
-import { type LspciHeader, readHeader } from "./lspci_header.js";
-import type { LspciProblem, LspciRecord } from "./lspci_record.js";
-import { readTags } from "./lspci_tags.js";
+import { CONVENTIONAL_SIZE, EXTENDED_SIZE, HEADER_SIZE } from "../config_space.js";
+import { decodeFunction } from "../decode_function.js";
+import type { Bar, Capability, PciFunction } from "../function.js";
+import { numberBars } from "./bar.js";
+import { type LspciCapability, readCapability } from "./capability.js";
+import { type LspciFields, readField } from "./field.js";
+import { type LspciHeader, readHeader } from "./header.js";
+import type { LspciProblem, LspciRecord } from "./record.js";
+import { readTags } from "./tags.js";
 
 /** What a listing says of a function besides what every source does. */
 export interface LspciText {

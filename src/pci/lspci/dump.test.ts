@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { type LspciFunction, parseLspci } from "./lspci.js";
+import { type LspciFunction, parseLspci } from "../lspci.js";
 
-const DUMP = readFileSync(new URL("../../test/data/lspci/dump.txt", import.meta.url), "utf8");
+const DUMP = readFileSync(new URL("../../../test/data/lspci/dump.txt", import.meta.url), "utf8");
 const V100 = "0035:03:00.0 3D controller: NVIDIA Corporation GV100GL [Tesla V100 SXM2] (rev a1)";
 
 /** The lines of the V100's dump. */

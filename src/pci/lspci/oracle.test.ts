@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import type { PciFunction } from "./function.js";
-import { parseLspci } from "./lspci.js";
+import type { PciFunction } from "../function.js";
+import { parseLspci } from "../lspci.js";
 
-const DUMP = fileURLToPath(new URL("../../test/data/lspci/dump.txt", import.meta.url));
+const DUMP = fileURLToPath(new URL("../../../test/data/lspci/dump.txt", import.meta.url));
 const installed = spawnSync("lspci", ["--version"]).status === 0;
 const oracle = { skip: installed ? false : "lspci is not installed" };
 

@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
-import { LspciError, parseLspci } from "./lspci.js";
+import { LspciError, parseLspci } from "../lspci.js";
 
 const LISTINGS = ["carrier_v.txt", "carrier_vvv.txt", "dump.txt"].map((name) => ({
   name,
-  text: readFileSync(new URL(`../../test/data/lspci/${name}`, import.meta.url), "utf8"),
+  text: readFileSync(new URL(`../../../test/data/lspci/${name}`, import.meta.url), "utf8"),
 }));
 
 /** What a text says, without the line numbers. */
