@@ -14,10 +14,16 @@ import {
 import { ClientMemory } from "./client_memory.js";
 import type { DmaMap, DmaUnmap } from "./dma_message.js";
 import type { DmaRequests } from "./dma_requests.js";
-import { DmaTable } from "./dma_table.js";
+import { DmaTable, type MappedRange } from "./dma_table.js";
 import { checkIrqSet, IrqTable } from "./irq_table.js";
 import { MAX_DMA_MAPS } from "./server_limits.js";
 import type { TaskRunner } from "./task_runner.js";
+
+/**
+ * How long memory is let go before others have their turn, in milliseconds: short enough for the clients of all devices
+ * to leave at once.
+ */
+const TURN = 0.5;
 
 interface IoeventWatch {
   fd: Fd;
@@ -30,6 +36,12 @@ export class Attachment implements DeviceClient {
   readonly #table: DmaTable;
   readonly #irqs: IrqTable;
   readonly #ioevents = new Map<number, IoeventWatch[]>();
+  /** Ranges that are the client's no longer, the next one last, and that are being let go. */
+  #leaving: MappedRange[] = [];
+  #lettingGo: Generator<void, void, void> | undefined;
+  /** The first thing that the device threw meanwhile. */
+  #failure: unknown;
+  #opened = false;
 
   constructor(
     readonly device: VfioDevice,
@@ -43,6 +55,12 @@ export class Attachment implements DeviceClient {
     this.#table = new DmaTable(MAX_DMA_MAPS);
     this.#irqs = new IrqTable(device.irqs, poller);
     this.dma = new ClientMemory(this.#table, requests);
+  }
+
+  /** Tells the device of its client. @throws what the device throws; it does not hear of the end then */
+  open(): void {
+    this.device.open?.(this);
+    this.#opened = true;
   }
 
   trigger(index: number, subindex: number): boolean {
@@ -72,25 +90,30 @@ export class Attachment implements DeviceClient {
     try {
       this.device.dmaMapped?.(mapped.range);
     } catch (error) {
-      this.#table.remove([mapped]);
+      this.#table.take([mapped]);
+      for (const _ of this.#table.letGo(mapped));
       throw error;
     }
   }
 
-  /** @throws {VfioError} as {@link DmaTable.within}, EINVAL for flags that mean nothing here */
-  unmapDma({ address, size, flags }: DmaUnmap): void {
+  /**
+   * The steps of a DMA_UNMAP. From the first on, no device reaches the memory.
+   * @throws {VfioError} as {@link DmaTable.within}, EINVAL for flags that mean nothing here; at once, and by the steps
+   * what the device throws, when the memory is gone all the same
+   */
+  unmapDma({ address, size, flags }: DmaUnmap): Steps {
     if (flags === VFIO_DMA_UNMAP_FLAG_ALL) {
       if (address !== 0n || size !== 0n) throw new VfioError("EINVAL", "DMA_UNMAP of everything names a range");
-      this.#releaseDma();
-      return;
+      this.#leave(this.#table.takeAll());
+      this.requests.cancelWithin(0n, 1n << 64n);
+    } else {
+      if (flags !== 0) throw new VfioError("EINVAL", `DMA_UNMAP with flags 0x${flags.toString(16)}`);
+      const gone = this.#table.within(address, size);
+      this.#table.take(gone);
+      this.#leave(gone);
+      this.requests.cancelWithin(address, size);
     }
-    if (flags !== 0) throw new VfioError("EINVAL", `DMA_UNMAP with flags 0x${flags.toString(16)}`);
-    const gone = this.#table.within(address, size);
-    for (const { range } of gone) {
-      this.requests.cancelWithin(range.address, range.size);
-      this.device.dmaUnmapped?.(range);
-    }
-    this.#table.remove(gone);
+    return this.#unmap();
   }
 
   /** Takes ownership of the descriptors. @throws {VfioError} as {@link checkIrqSet} */
@@ -128,16 +151,31 @@ export class Attachment implements DeviceClient {
     this.#irqs.forgetPending();
   }
 
-  /** The client is gone: nothing of it stays. */
-  close(): void {
+  /** The client is gone: nothing of it stays. What is left to do when the steps are cancelled is done at once. */
+  *close(): Steps {
     this.tasks.cancel(this);
     for (const { fd, token } of [...this.#ioevents.values()].flat()) {
       this.poller.remove(fd, token);
       fd.close();
     }
     this.#ioevents.clear();
-    this.#releaseDma();
     this.#irqs.close();
+    this.requests.cancelWithin(0n, 1n << 64n);
+    this.#leave(this.#table.takeAll());
+    try {
+      yield* this.#letGoInTurns();
+    } finally {
+      while (this.#letGoOn());
+      if (this.#failure !== undefined) this.onError(this.#failure);
+      this.#closeDevice();
+      // What the device began after its client had gone.
+      this.tasks.cancel(this);
+    }
+  }
+
+  #closeDevice(): void {
+    if (!this.#opened) return;
+    this.#opened = false;
     try {
       this.device.close?.();
     } catch (error) {
@@ -145,16 +183,44 @@ export class Attachment implements DeviceClient {
     }
   }
 
-  #releaseDma(): void {
-    this.requests.cancelWithin(0n, 1n << 64n);
-    for (const { range } of this.#table.ranges()) {
-      try {
-        this.device.dmaUnmapped?.(range);
-      } catch (error) {
-        this.onError(error);
-      }
+  #leave(gone: MappedRange[]): void {
+    this.#leaving = this.#leaving.concat(gone.reverse());
+  }
+
+  *#unmap(): Steps {
+    yield* this.#letGoInTurns();
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
+  }
+
+  *#letGoInTurns(): Steps {
+    for (let end = performance.now() + TURN; this.#letGoOn(); ) {
+      if (performance.now() < end) continue;
+      yield { deadline: 0 };
+      end = performance.now() + TURN;
     }
-    this.#table.clear();
+  }
+
+  /** Goes on with letting go, wherever it was left: an unmapping may be overtaken by the end. @returns whether to go on */
+  #letGoOn(): boolean {
+    this.#lettingGo ??= this.#letGo();
+    const over = this.#lettingGo.next().done === true;
+    if (over) this.#lettingGo = undefined;
+    return !over;
+  }
+
+  /** Lets all ranges go that are {@link #leaving}, yielding after each and within those that take long. */
+  *#letGo(): Generator<void, void, void> {
+    for (let mapped = this.#leaving.pop(); mapped !== undefined; mapped = this.#leaving.pop()) {
+      try {
+        this.device.dmaUnmapped?.(mapped.range);
+      } catch (error) {
+        this.#failure ??= error;
+      }
+      yield* this.#table.letGo(mapped);
+      yield;
+    }
   }
 
   #watch(region: number, ioeventfd: Ioeventfd): IoeventWatch {

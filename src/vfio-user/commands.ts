@@ -11,6 +11,7 @@ import {
   IRQ_INFO_SIZE,
   REGION_INFO_SIZE,
   type RegionCapability,
+  type Steps,
   VFIO_DEVICE_FLAGS_PCI,
   VFIO_DEVICE_FLAGS_RESET,
   VFIO_PCI_NUM_IRQS,
@@ -21,6 +22,7 @@ import {
   type VfioDevice,
   VfioError,
   type VfioRegion,
+  withinTime,
 } from "../vfio/index.js";
 import type { Attachment } from "./attachment.js";
 import { DMA_MAP_SIZE, DMA_UNMAP_SIZE, decodeDmaMap, decodeDmaUnmap } from "./dma_message.js";
@@ -36,6 +38,9 @@ import {
   SUB_REGION_SIZE,
 } from "./region_io_fds.js";
 
+/** How long a device may take to reset, in milliseconds. */
+const RESET_TIMEOUT = 30_000;
+
 /** The payload of a reply and the descriptors that go along, which stay their owner's. */
 export interface Reply {
   payload: Uint8Array;
@@ -45,7 +50,7 @@ export interface Reply {
 const EMPTY: Reply = { payload: new Uint8Array(0) };
 
 /**
- * Answers a command that is neither VERSION nor RESET nor a single region access.
+ * Answers a command that is neither VERSION nor a single region access, nor one that takes its time.
  * @param payload in place, valid only during the call
  * @param fds ownership passes to this function
  * @throws {VfioError} what the client is to be told
@@ -55,8 +60,6 @@ export function answer(attachment: Attachment, command: number, payload: Uint8Ar
   if (command === Command.DEVICE_SET_IRQS) return setIrqs(attachment, payload, fds);
   refuseFds(command, fds);
   switch (command) {
-    case Command.DMA_UNMAP:
-      return dmaUnmap(attachment, payload);
     case Command.DEVICE_GET_INFO:
       return deviceInfo(attachment.device, payload);
     case Command.DEVICE_GET_REGION_INFO:
@@ -78,6 +81,32 @@ export function answer(attachment: Attachment, command: number, payload: Uint8Ar
     default:
       throw new VfioError("ENOTSUP", commandName(command));
   }
+}
+
+/** A command whose steps end before the client's next command is looked at, and the reply to it. */
+export interface LongCommand {
+  steps: Steps;
+  reply: Reply;
+}
+
+/** Begins DEVICE_RESET or DMA_UNMAP. Otherwise as {@link answer}; other commands give undefined. */
+export function begin(
+  attachment: Attachment,
+  command: number,
+  payload: Uint8Array,
+  fds: Fd[],
+): LongCommand | undefined {
+  if (command !== Command.DEVICE_RESET && command !== Command.DMA_UNMAP) return undefined;
+  refuseFds(command, fds);
+  if (command === Command.DMA_UNMAP) return dmaUnmap(attachment, payload);
+  if (payload.length > 0) throw new VfioError("EINVAL", "DEVICE_RESET with a payload");
+  return { steps: withinTime(attachment.reset(), RESET_TIMEOUT), reply: EMPTY };
+}
+
+function dmaUnmap(attachment: Attachment, payload: Uint8Array): LongCommand {
+  const unmap = decodeDmaUnmap(payload);
+  needArgsz(unmap.argsz, DMA_UNMAP_SIZE, Command.DMA_UNMAP);
+  return { steps: attachment.unmapDma(unmap), reply: { payload: payload.slice(0, DMA_UNMAP_SIZE) } };
 }
 
 /** Closes descriptors that came with a command that takes none. @throws {VfioError} EINVAL when there were any */
@@ -122,13 +151,6 @@ function dmaMap(attachment: Attachment, payload: Uint8Array, fds: Fd[]): Reply {
   }
   attachment.mapDma(map, fds);
   return EMPTY;
-}
-
-function dmaUnmap(attachment: Attachment, payload: Uint8Array): Reply {
-  const unmap = decodeDmaUnmap(payload);
-  needArgsz(unmap.argsz, DMA_UNMAP_SIZE, Command.DMA_UNMAP);
-  attachment.unmapDma(unmap);
-  return { payload: payload.slice(0, DMA_UNMAP_SIZE) };
 }
 
 function setIrqs(attachment: Attachment, payload: Uint8Array, fds: Fd[]): Reply {

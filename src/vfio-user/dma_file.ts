@@ -5,6 +5,7 @@ import {
   MAX_WINDOW,
   Mapping,
   NativeMemory,
+  OsError,
   preadInto,
   pwriteFrom,
 } from "../os/index.js";
@@ -66,11 +67,20 @@ export class DmaFile {
     this.#pieces(offset, data, (window, at, piece) => window.set(piece, at), pwritePiece);
   }
 
+  /** Unmaps one of the windows. @returns false when none is left */
+  unmapOne(): boolean {
+    for (const [number, window] of this.#windows) {
+      this.#windows.delete(number);
+      windowCount--;
+      window.unmap();
+      return true;
+    }
+    return false;
+  }
+
   /** Unmaps and closes it. */
   close(): void {
-    for (const window of this.#windows.values()) window.unmap();
-    windowCount -= this.#windows.size;
-    this.#windows.clear();
+    while (this.unmapOne());
     this.#fd.close();
   }
 
@@ -120,7 +130,8 @@ export class DmaFile {
 
 function preadPiece(fd: Fd, offset: number, piece: Uint8Array): void {
   scratch ??= new NativeMemory(SCRATCH_SIZE);
-  if (preadInto(fd, scratch.address, piece.length, offset) < piece.length) {
+  const { address } = scratch;
+  if (promised(() => preadInto(fd, address, piece.length, offset)) < piece.length) {
     throw new VfioError("EIO", `the client's file ends before ${offset + piece.length}`);
   }
   piece.set(scratch.bytes.subarray(0, piece.length));
@@ -132,5 +143,16 @@ function pwritePiece(fd: Fd, offset: number, piece: Uint8Array): void {
     throw new VfioError("EIO", `the client's file ends before ${offset + piece.length}`);
   }
   scratch.bytes.set(piece);
-  pwriteFrom(fd, scratch.address, piece.length, offset);
+  const { address } = scratch;
+  promised(() => pwriteFrom(fd, address, piece.length, offset));
+}
+
+/** The errors that a device's DMA may have, in place of a system call's own: a client may seal its file at any time. */
+function promised<T>(access: () => T): T {
+  try {
+    return access();
+  } catch (error) {
+    if (!(error instanceof OsError)) throw error;
+    throw new VfioError(error.code === "EPERM" ? "EACCES" : "EIO", `the client's file: ${error.message}`);
+  }
 }

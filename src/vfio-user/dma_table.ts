@@ -30,10 +30,6 @@ export class DmaTable {
     return this.#ranges.length;
   }
 
-  ranges(): readonly MappedRange[] {
-    return this.#ranges;
-  }
-
   /**
    * Adds a range. Takes ownership of the descriptor, whatever happens.
    * @throws {VfioError} EINVAL for an empty range, one beyond 2^64 or beyond the end of its file; EEXIST for one that
@@ -95,20 +91,23 @@ export class DmaTable {
     return found;
   }
 
-  /** Removes ranges that follow each other, and closes the files that no other range lies in. */
-  remove(gone: readonly MappedRange[]): void {
+  /** Removes ranges that follow each other: nothing finds them any more. Their files stay until {@link letGo}. */
+  take(gone: readonly MappedRange[]): void {
     const first = gone[0];
-    if (first === undefined) return;
-    this.#ranges.splice(this.#indexAfter(first.range.address) - 1, gone.length);
-    for (const { file } of gone) {
-      if (file === undefined || --file.uses > 0) continue;
-      file.close();
-      this.#files.delete(file.key);
-    }
+    if (first !== undefined) this.#ranges.splice(this.#indexAfter(first.range.address) - 1, gone.length);
   }
 
-  clear(): void {
-    this.remove([...this.#ranges]);
+  /** Removes all ranges, as {@link take}. */
+  takeAll(): MappedRange[] {
+    return this.#ranges.splice(0);
+  }
+
+  /** Closes the file of a range that was taken out, if no other lies in it; yields after each piece of the work. */
+  *letGo({ file }: MappedRange): Generator<void, void, void> {
+    if (file === undefined || --file.uses > 0) return;
+    this.#files.delete(file.key);
+    while (file.unmapOne()) yield;
+    file.close();
   }
 
   /** The range that an address lies in. */

@@ -9,7 +9,7 @@ import {
   POLLIN,
   peerCredentials,
 } from "../os/index.js";
-import { type VfioDevice, VfioError } from "../vfio/index.js";
+import { type Steps, type VfioDevice, VfioError } from "../vfio/index.js";
 import { Refusal } from "./refusal.js";
 import { Session, type SessionEndpoint, type SessionHost } from "./session.js";
 
@@ -27,7 +27,6 @@ const ACCEPT_PAUSE = 100;
 
 /** One device's socket: it listens, has at most one session, and turns others away. */
 export class Endpoint implements SessionEndpoint {
-  resetting = false;
   readonly #host: SessionHost;
   readonly #listener: Fd;
   readonly #token: number;
@@ -35,6 +34,8 @@ export class Endpoint implements SessionEndpoint {
   readonly #refusals = new Set<Refusal>();
   #session: Session | undefined;
   #peer: PeerCredentials | undefined;
+  /** Pieces of work that go on: a reset, and the end of the client that asked for it. */
+  #works = 0;
 
   /** @throws {OsError} EADDRINUSE when somebody listens there or something other than a socket is in the way */
   constructor(
@@ -86,8 +87,20 @@ export class Endpoint implements SessionEndpoint {
     this.onEvent({ kind: "error", socket: this.socket, message: error instanceof VfioError ? error.message : message });
   }
 
-  onResetEnd(): void {
-    if (this.#session !== undefined) this.#host.again(this.#session);
+  get isBusy(): boolean {
+    return this.#works > 0;
+  }
+
+  work(steps: Steps, onEnd: (error?: unknown) => void): void {
+    let begun = false;
+    this.#works++;
+    // The device's, not the session's: what has begun is finished, whatever becomes of the client.
+    this.#host.tasks.start(this.device, steps, (error) => {
+      this.#works--;
+      onEnd(error);
+      if (begun && !this.isBusy && this.#session !== undefined) this.#host.again(this.#session);
+    });
+    begun = true;
   }
 
   /** Ends everything and removes the socket file. */

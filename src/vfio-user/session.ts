@@ -12,9 +12,9 @@ import {
   socketPair,
   WOULD_BLOCK,
 } from "../os/index.js";
-import { type VfioDevice, VfioError, withinTime } from "../vfio/index.js";
+import { type Steps, type VfioDevice, VfioError } from "../vfio/index.js";
 import { Attachment } from "./attachment.js";
-import { answer, type Reply, refuseFds } from "./commands.js";
+import { answer, begin, type LongCommand, type Reply, refuseFds } from "./commands.js";
 import { DmaRequests } from "./dma_requests.js";
 import {
   Command,
@@ -38,9 +38,8 @@ import { DEFAULT_MAX_DATA_XFER_SIZE, DEFAULT_MAX_MSG_FDS, decodeVersion, encodeV
 
 /** Messages, and 4 KiB pieces of data, that a client gets served before others have their turn. */
 const TURN = 256;
-/** How long a client may take to negotiate, and a device to reset, in milliseconds. */
+/** How long a client may take to negotiate, in milliseconds. */
 const NEGOTIATION_TIMEOUT = 5000;
-const RESET_TIMEOUT = 30_000;
 /** How long a client may take none of the replies that wait for it before another may have the device, likewise. */
 const STALL_TIMEOUT = 1000;
 
@@ -62,13 +61,13 @@ export interface SessionHost {
 /** The device that a session is about, and who is told what happens. */
 export interface SessionEndpoint {
   readonly device: VfioDevice;
-  /** A reset goes on, perhaps one that an earlier client asked for: nobody is served until it has ended. */
-  resetting: boolean;
+  /** Work of the device goes on, perhaps an earlier client's: a reset, an end. Nobody is served until it is over. */
+  readonly isBusy: boolean;
+  /** Does such work, whatever becomes of the client; `onEnd` is told what it threw. Then serves whoever is connected. */
+  work(steps: Steps, onEnd: (error?: unknown) => void): void;
   onOpen(): void;
   onClose(reason: string): void;
   onError(error: unknown): void;
-  /** Serves whoever is connected now. */
-  onResetEnd(): void;
 }
 
 /** One client's connection to one device. */
@@ -109,8 +108,8 @@ export class Session {
   }
 
   onReady(events: number): void {
-    // During a reset nothing is received, so the end of the stream would be reported again and again.
-    if (this.#endpoint.resetting && (events & POLLHUP) !== 0) this.close("the client disconnected");
+    // While the device is busy nothing is received, so the end of the stream would be reported again and again.
+    if (this.#endpoint.isBusy && (events & POLLHUP) !== 0) this.close("the client disconnected");
     this.turn();
   }
 
@@ -158,7 +157,7 @@ export class Session {
     if (this.#closed) return;
     this.#closed = true;
     this.#host.tasks.cancel(this);
-    this.#attachment?.close();
+    if (this.#attachment !== undefined) this.#endpoint.work(this.#attachment.close(), () => {});
     this.#host.poller.remove(this.#stream.socket, this.#token);
     if (this.#twin !== undefined) {
       this.#host.poller.remove(this.#twin.socket, this.#twinToken);
@@ -200,14 +199,14 @@ export class Session {
     return count !== WOULD_BLOCK;
   }
 
-  /** Commands are answered in order: none while a reset runs or the client has not taken the last reply. */
+  /** Commands are answered in order: none while the device is busy or the client has not taken the last reply. */
   #isBlocked(): boolean {
-    return this.#endpoint.resetting || this.#stream.queuedBytes > 0;
+    return this.#endpoint.isBusy || this.#stream.queuedBytes > 0;
   }
 
   #updateInterest(): void {
     if (this.#closed) return;
-    const interest = this.#stream.queuedBytes > 0 ? POLLOUT : this.#endpoint.resetting ? 0 : POLLIN;
+    const interest = this.#stream.queuedBytes > 0 ? POLLOUT : this.#endpoint.isBusy ? 0 : POLLIN;
     if (interest === this.#interest) return;
     this.#interest = interest;
     this.#host.poller.modify(this.#stream.socket, this.#token, interest);
@@ -234,17 +233,21 @@ export class Session {
     const stream = this.#stream;
     const attachment = this.#attachment;
     if (!this.#negotiated || attachment === undefined) {
-      this.#negotiate(id, command);
+      this.#negotiate(id, command, wantsReply);
     } else if (command === Command.REGION_READ && !stream.hasFds) {
       this.#regions.read(id, wantsReply);
     } else if (command === Command.REGION_WRITE && !stream.hasFds) {
       this.#regions.write(id, wantsReply);
-    } else if (command === Command.DEVICE_RESET) {
-      refuseFds(command, stream.takeFds());
-      this.#reset(attachment, id, wantsReply);
     } else {
-      const reply = answer(attachment, command, stream.payload(), stream.takeFds());
-      if (wantsReply) this.#send(id, command, reply);
+      const payload = stream.payload();
+      const fds = stream.takeFds();
+      const long = begin(attachment, command, payload, fds);
+      if (long !== undefined) {
+        this.#finish(id, command, long, wantsReply);
+      } else {
+        const reply = answer(attachment, command, payload, fds);
+        if (wantsReply) this.#send(id, command, reply);
+      }
     }
   }
 
@@ -275,13 +278,14 @@ export class Session {
     this.#stream.send(reply, size, fds);
   }
 
-  #negotiate(id: number, command: number): void {
+  /** A client that wants no reply gets no twin socket either, for that comes with the reply. */
+  #negotiate(id: number, command: number, wantsReply: boolean): void {
     const stream = this.#stream;
     refuseFds(command, stream.takeFds());
     if (command !== Command.VERSION) throw new VfioError("EINVAL", `${commandName(command)} before VERSION`);
     const { major, minor, capabilities } = decodeVersion(stream.payload());
     const agreed = negotiate(major, minor, capabilities);
-    const pair = agreed.capabilities.twinSocket?.supported ? socketPair() : undefined;
+    const pair = wantsReply && agreed.capabilities.twinSocket?.supported ? socketPair() : undefined;
     try {
       if (pair !== undefined) this.#watchTwin(pair[0]);
       const maxTransfer = Math.min(capabilities.maxDataXferSize ?? DEFAULT_MAX_DATA_XFER_SIZE, MAX_DATA_XFER_SIZE);
@@ -290,9 +294,10 @@ export class Session {
       const onError = (error: unknown) => this.#endpoint.onError(error);
       const maxMsgFds = capabilities.maxMsgFds ?? DEFAULT_MAX_MSG_FDS;
       this.#attachment = new Attachment(this.#device, this.#requests, poller, tasks, onError, maxMsgFds);
-      this.#device.open?.(this.#attachment);
+      this.#attachment.open();
       tasks.cancel(this);
-      this.#send(id, command, { payload: encodeVersion(agreed), fds: pair === undefined ? [] : [pair[1].number] });
+      const fds = pair === undefined ? [] : [pair[1].number];
+      if (wantsReply) this.#send(id, command, { payload: encodeVersion(agreed), fds });
     } finally {
       pair?.[1].close();
     }
@@ -321,26 +326,16 @@ export class Session {
     }
   }
 
-  #reset(attachment: Attachment, id: number, wantsReply: boolean): void {
-    if (this.#stream.size !== HEADER_SIZE) throw new VfioError("EINVAL", "DEVICE_RESET with a payload");
-    const endpoint = this.#endpoint;
-    endpoint.resetting = true;
-    // The device's, not the session's: a reset that has begun is finished, whatever becomes of the client.
-    this.#host.tasks.start(this.#device, withinTime(attachment.reset(), RESET_TIMEOUT), (error) => {
-      endpoint.resetting = false;
-      this.#afterReset(id, wantsReply, error);
-      endpoint.onResetEnd();
+  #finish(id: number, command: number, { steps, reply }: LongCommand, wantsReply: boolean): void {
+    this.#endpoint.work(steps, (error) => {
+      if (this.#closed) return;
+      try {
+        if (error !== undefined) this.#fail(id, command, wantsReply ? 0 : FLAG_NO_REPLY, error);
+        else if (wantsReply) this.#send(id, command, reply);
+      } catch (failure) {
+        this.close(reasonOf(failure));
+      }
     });
-  }
-
-  #afterReset(id: number, wantsReply: boolean, error: unknown): void {
-    if (this.#closed) return;
-    try {
-      if (error !== undefined) this.#fail(id, Command.DEVICE_RESET, wantsReply ? 0 : FLAG_NO_REPLY, error);
-      else if (wantsReply) this.#send(id, Command.DEVICE_RESET, { payload: new Uint8Array(0) });
-    } catch (failure) {
-      this.close(reasonOf(failure));
-    }
   }
 
   /** The stream cannot be trusted any further, or is broken. */
