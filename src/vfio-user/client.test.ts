@@ -18,6 +18,7 @@ import {
   encodeVersion,
   FLAG_ERROR,
   FLAG_TYPE_REPLY,
+  startServer,
   VfioUserClient,
 } from "./index.js";
 
@@ -183,3 +184,44 @@ test("the server's DMA requests are answered with an error when they are nonsens
     assert.equal(heard[2]?.slice(16, 32), `21000000${errno}`, "an error reply with this errno");
   }
 });
+
+test("a server that sends requests without end keeps nobody longer than the timeout", async () => {
+  const path = join(directory, String(workers.length));
+  const flood = `
+    const { createServer } = require("node:net");
+    const { parentPort, workerData } = require("node:worker_threads");
+    const requests = Buffer.concat(Array(2048).fill(Buffer.from(workerData.request)));
+    createServer((socket) => {
+      const more = () => { while (socket.write(requests)); };
+      socket.on("error", () => {}).on("drain", more).resume();
+      more();
+    }).listen(workerData.path, () => parentPort.postMessage("ready"));`;
+  const request = message(Command.DMA_READ, encodeDmaAccess({ address: 0n, count: 4n }), { id: 9 });
+  const worker = new Worker(flood, { eval: true, workerData: { path, request } });
+  workers.push(worker);
+  await once(worker, "message");
+  const start = performance.now();
+  assert.throws(() => new VfioUserClient(path, { timeout: 200 }), { code: "ETIMEDOUT" });
+  assert.ok(performance.now() - start < 2000);
+});
+
+for (const twin of [false, true]) {
+  test(`a DMA_READ larger than a socket's buffer is answered ${twin ? "on the twin socket" : ""}`, async () => {
+    const path = join(directory, `engine-${twin}`);
+    const server = await startServer({
+      module: new URL("../../examples/copy_engine.ts", import.meta.url),
+      data: [path],
+    });
+    const memory = { read: (_address: bigint, data: Uint8Array) => void data.fill(7), write() {} };
+    const capabilities = twin ? { twinSocket: { supported: true } } : {};
+    const client = new VfioUserClient(path, { memory, capabilities });
+    client.dmaMap(0n, 1n << 20n);
+    client.write(0, 0x10, Uint8Array.of(0, 0, 0x10, 0)); // LENGTH
+    client.write(0, 0x14, Uint8Array.of(1, 0, 0, 0)); // COMMAND: guest to BAR2
+    client.serve(300);
+    assert.deepEqual(client.read(0, 0x1c, 4), Uint8Array.of(2, 0, 0, 0), "STATUS: done");
+    assert.deepEqual(client.read(2, (1 << 20) - 4, 4), Uint8Array.of(7, 7, 7, 7));
+    client.close();
+    await server.stop();
+  });
+}

@@ -261,10 +261,10 @@ export class VfioUserClient {
     const end = performance.now() + milliseconds;
     const stream = this.#twin ?? this.#stream;
     for (;;) {
-      while (stream.next()) this.#take(stream);
+      this.#answerAll(stream);
       const left = end - performance.now();
       if (done() || left < 0) return;
-      if (!this.#receive(stream)) pollOne(stream.socket, POLLIN, Math.min(Math.ceil(left), 10));
+      if (!this.#receive(stream)) pollOne(stream.socket, interestIn(stream), Math.min(Math.ceil(left), 10));
     }
   }
 
@@ -276,11 +276,9 @@ export class VfioUserClient {
     const id = this.#send(command, payload, FLAG_TYPE_COMMAND, fds);
     const end = performance.now() + this.#timeout;
     for (;;) {
-      while (this.#stream.next()) {
-        const header = this.#take(this.#stream);
-        if (header?.id === id) return this.#reply(command, header);
-      }
-      this.#await(end, command);
+      const header = this.#nextReply(this.#stream);
+      if (header === undefined) this.#await(end, command);
+      else if (header.id === id) return this.#reply(command, header);
     }
   }
 
@@ -307,33 +305,47 @@ export class VfioUserClient {
     const end = performance.now() + this.#timeout;
     while (!this.#stream.flush()) {
       if (performance.now() > end) throw new VfioError("ETIMEDOUT", `the server does not take ${commandName(command)}`);
-      pollOne(this.#stream.socket, POLLOUT, 10);
+      // It may itself be waiting for what it sends to be taken.
+      if (!this.#receive(this.#stream)) pollOne(this.#stream.socket, interestIn(this.#stream), 10);
+      this.#answerAll(this.#stream);
     }
     return id;
   }
 
   /** Waits for a piece of a message on either socket. */
   #await(end: number, command: number): void {
-    if (this.#twin !== undefined && this.#receive(this.#twin)) while (this.#twin.next()) this.#take(this.#twin);
-    if (this.#receive(this.#stream)) return;
+    // First of all: a server that sends without end must not keep the caller for ever.
     const left = end - performance.now();
     if (left <= 0) throw new VfioError("ETIMEDOUT", `no reply to ${commandName(command)} in ${this.#timeout} ms`);
+    if (this.#twin !== undefined && this.#receive(this.#twin)) this.#answerAll(this.#twin);
+    if (this.#receive(this.#stream)) return;
     // With a twin both are looked at in turn.
-    pollOne(this.#stream.socket, POLLIN, this.#twin === undefined ? Math.ceil(left) : 1);
+    pollOne(this.#stream.socket, interestIn(this.#stream), this.#twin === undefined ? Math.ceil(left) : 1);
   }
 
+  /** Sends what is queued, and receives a piece. @returns whether there is something to look at */
   #receive(stream: MessageStream): boolean {
+    if (stream.queuedBytes > 0) stream.flush();
+    if (isBehind(stream)) return false;
+    if (stream.hasNext()) return true;
     const count = stream.receive();
     if (count === 0) throw new VfioError("ECANCELED", "the server closed the connection");
     return count !== WOULD_BLOCK;
   }
 
-  /** Deals with the current message when it is a command; the header of a reply otherwise. */
-  #take(stream: MessageStream): Header | undefined {
-    const header = decodeHeader(stream.bytes.subarray(stream.at, stream.at + HEADER_SIZE));
-    if ((header.flags & FLAG_TYPE_MASK) === FLAG_TYPE_REPLY) return header;
-    answerDma(stream, header, this.#shared, this.#memory);
+  /** Answers the server's commands up to the next reply, which becomes the current message; undefined when none is there. */
+  #nextReply(stream: MessageStream): Header | undefined {
+    while (!isBehind(stream) && stream.next()) {
+      const header = decodeHeader(stream.bytes.subarray(stream.at, stream.at + HEADER_SIZE));
+      if ((header.flags & FLAG_TYPE_MASK) === FLAG_TYPE_REPLY) return header;
+      answerDma(stream, header, this.#shared, this.#memory);
+    }
     return undefined;
+  }
+
+  /** Answers the server's commands; replies that nobody waits for are passed over. */
+  #answerAll(stream: MessageStream): void {
+    while (this.#nextReply(stream) !== undefined);
   }
 
   #reply(command: number, header: Header): ClientReply {
@@ -354,6 +366,16 @@ export class VfioUserClient {
     if (chosen === undefined) throw new VfioError("EPROTO", "the server names a twin socket that it did not send");
     return new MessageStream(new Fd(chosen.release()), this.#messenger, MAX_MESSAGE, 0);
   }
+}
+
+/** Whether the server leaves so many answers lying that it gets no more for now: memory is bounded. */
+function isBehind(stream: MessageStream): boolean {
+  return stream.queuedBytes > MAX_MESSAGE;
+}
+
+/** What a stream waits for. */
+function interestIn(stream: MessageStream): number {
+  return (isBehind(stream) ? 0 : POLLIN) | (stream.queuedBytes > 0 ? POLLOUT : 0);
 }
 
 function regionInfoRequest(argsz: number, index: number): Uint8Array {
