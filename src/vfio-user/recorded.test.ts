@@ -223,3 +223,9 @@ test("every decoder refuses what is too short, and version data that is not what
   assert.throws(() => decodeWriteMulti(bytes("ffffffffffffffff")), VfioError);
   assert.throws(() => decodeWriteMulti(bytes("0100000000000000")), VfioError);
 });
+
+test("a peer to which any page size will do, or that has no limit, is understood", () => {
+  const text = '{"capabilities":{"pgsizes":18446744073709547520,"max_dma_maps":18446744073709551615}}';
+  const { capabilities } = decodeVersion(Uint8Array.from([0, 0, 0, 0, ...Buffer.from(text), 0]));
+  assert.deepEqual(capabilities, { pgsizes: 2 ** 64 - 4096, maxDmaMaps: 2 ** 64 });
+});

@@ -67,7 +67,8 @@ function objectAt(parent: Json, key: string): Json | undefined {
 function numberAt(parent: Json, key: string, minimum: number): number | undefined {
   const value = parent[key];
   if (value === undefined) return undefined;
-  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < minimum) {
+  // Above 2^53, too: kernel VFIO's way to say that any page size will do is 2^64 - 4096.
+  if (typeof value !== "number" || !Number.isInteger(value) || value < minimum) {
     throw new VfioError("EINVAL", `version data: ${key} is not a whole number of at least ${minimum}`);
   }
   return value;
