@@ -1,3 +1,5 @@
+import { statSync } from "node:fs";
+import { MAX_SOCKET_PATH } from "../../os/index.js";
 import {
   type IrqInfo,
   type RegionCapability,
@@ -11,6 +13,7 @@ import {
   VFIO_REGION_INFO_FLAG_MMAP,
   VFIO_REGION_INFO_FLAG_READ,
   VFIO_REGION_INFO_FLAG_WRITE,
+  VfioError,
 } from "../../vfio/index.js";
 import { OsError, VfioUserClient } from "../../vfio-user/index.js";
 import { UsageError } from "../failure.js";
@@ -104,19 +107,39 @@ function withClient(socket: string, act: (client: VfioUserClient) => void, timeo
     client = new VfioUserClient(socket, { timeout });
     act(client);
   } catch (error) {
-    const reason = error instanceof OsError ? REASONS[error.code] : undefined;
-    throw reason === undefined ? error : new UsageError(`${socket}: ${reason}`);
+    throw error instanceof OsError || error instanceof VfioError
+      ? new UsageError(`${socket}: ${reasonOf(error, socket)}`)
+      : error;
   } finally {
     client?.close();
   }
 }
 
+const CLOSED = "the server closed the connection";
+const REFUSED = "the server refuses it; `linkfence vfio-user info` shows how large regions are and what they allow";
+
+/** By what failed, a system call or a command that the server refused, and how. */
 const REASONS: Readonly<Record<string, string>> = {
-  ENOENT: "no such socket; start the server first, or check the path",
-  ECONNREFUSED: "nobody serves there any more; start the server again",
-  EBUSY: "another client is attached (one at a time); detach it first",
-  EACCES: "no permission to connect; the socket belongs to whoever started the server",
+  "connect ENOENT": "no such socket; start the server first, or check the path",
+  "connect ECONNREFUSED": "nobody serves there any more; start the server again",
+  "connect EACCES": "no permission to connect; the socket belongs to whoever started the server",
+  "connect EAGAIN": "too many clients wait there already; is the server stuck?",
+  "VERSION EBUSY": "another client is attached (one at a time); detach it first",
+  "REGION_READ EINVAL": REFUSED,
+  "REGION_WRITE EINVAL": REFUSED,
+  "DEVICE_RESET ENOTSUP": "the device cannot be reset",
+  "recvmsg ECONNRESET": CLOSED,
+  "send EPIPE": CLOSED,
 };
+
+function reasonOf(error: OsError | VfioError, socket: string): string {
+  if (error instanceof VfioError) return error.message;
+  if (error.code === "ENAMETOOLONG") return `a socket's path has 1 to ${MAX_SOCKET_PATH} bytes`;
+  // The kernel says so of any file, too.
+  const isRefused = error.syscall === "connect" && error.code === "ECONNREFUSED";
+  if (isRefused && statSync(socket, { throwIfNoEntry: false })?.isSocket() === false) return "not a socket";
+  return REASONS[`${error.syscall} ${error.code}`] ?? `${error.syscall}: ${error.code}`;
+}
 
 function regionOf(client: VfioUserClient, index: number): RegionInfo {
   const { info, fd } = client.regionInfo(index);
@@ -127,7 +150,7 @@ function regionOf(client: VfioUserClient, index: number): RegionInfo {
 function regionIndex(text: string): number {
   const index = REGIONS.indexOf(text.toLowerCase());
   if (index >= 0) return index;
-  if (/^\d+$/.test(text)) return Number(wholeNumber(text, "region", 0xffffffffn));
+  if (/^\d/.test(text)) return Number(wholeNumber(text, "region", 0xffffffffn));
   throw new UsageError(`region '${text}': expected a number or one of ${REGIONS.join(", ")}`);
 }
 
