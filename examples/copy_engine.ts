@@ -35,7 +35,6 @@ const OFFSET = 0x18;
 const STATUS = 0x1c;
 const ACK = 0x20;
 const DOORBELL = 0x24;
-const MSIX_TABLE = 0x800;
 const MEMORY_SIZE = 1 << 20;
 const Status = { IDLE: 0, BUSY: 1, DONE: 2, FAILED: 3 };
 
@@ -68,7 +67,7 @@ export class CopyEngine implements VfioDevice {
     this.#config.addBar(2, MEMORY_SIZE, { wide: true, prefetchable: true });
     this.#config.addPowerManagement();
     this.#config.addExpress();
-    this.#config.addMsix(2, { bar: 0, offset: MSIX_TABLE }, { bar: 0, offset: 0xc00 });
+    this.#config.addMsix(2, { bar: 0, offset: 0x800 }, { bar: 0, offset: 0xc00 });
     this.#view.setUint32(ID, 0x4c464345, true);
   }
 
@@ -81,8 +80,9 @@ export class CopyEngine implements VfioDevice {
   }
 
   read(region: number, offset: number, data: Uint8Array): void {
+    const bytes = region === 0 ? this.#registers : this.#memory.bytes;
     if (region === VFIO_PCI_CONFIG_REGION_INDEX) this.#config.read(offset, data);
-    else data.set((region === 0 ? this.#registers : this.#memory.bytes).subarray(offset, offset + data.length));
+    else for (let at = 0; at < data.length; at++) data[at] = bytes[offset + at] ?? 0;
   }
 
   write(region: number, offset: number, data: Uint8Array): void {

@@ -102,7 +102,7 @@ export class ConfigSpace {
 
   /**
    * Adds a PCI Express capability, version 2, of an endpoint on a 2.5 GT/s x1 link (PCI Express base specification
-   * 7.5.3). A port takes the link to a function without one for dead, so the function could not be reset.
+   * 7.5.3), as any function below a root port has: without one it would be a conventional PCI device there.
    */
   addExpress(): number {
     const body = new Uint8Array(0x3a);
@@ -129,15 +129,16 @@ export class ConfigSpace {
   }
 
   read(offset: number, data: Uint8Array): void {
-    data.set(this.bytes.subarray(offset, offset + data.length));
+    // By bytes, with no view of them made: registers are read often.
+    for (let at = 0; at < data.length; at++) data[at] = this.bytes[offset + at] ?? 0;
   }
 
   write(offset: number, data: Uint8Array): void {
     this.#initial ??= this.bytes.slice();
-    for (const [index, value] of data.entries()) {
+    for (let index = 0; index < data.length; index++) {
       const at = offset + index;
       const mask = this.mask[at] ?? 0;
-      this.bytes[at] = ((this.bytes[at] ?? 0) & ~mask) | (value & mask);
+      this.bytes[at] = ((this.bytes[at] ?? 0) & ~mask) | ((data[index] ?? 0) & mask);
     }
   }
 
