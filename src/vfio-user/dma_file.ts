@@ -2,7 +2,6 @@ import {
   F_SEAL_SHRINK,
   type Fd,
   getSeals,
-  MAX_WINDOW,
   Mapping,
   NativeMemory,
   OsError,
@@ -14,8 +13,10 @@ import { VfioError } from "../vfio/index.js";
 const O_RDONLY = 0;
 const O_WRONLY = 1;
 const SCRATCH_SIZE = 1 << 16;
+/** Bytes mapped at once. Unmapping 1 GiB that was touched takes the kernel 40 ms, for which everybody would wait. */
+const WINDOW = 1 << 26;
 /** Windows that all clients together may have mapped: the kernel allows a process 65530 mappings (vm.max_map_count). */
-const MAX_WINDOWS = 8192;
+const MAX_WINDOWS = 32_768;
 
 let scratch: NativeMemory | undefined;
 let windowCount = 0;
@@ -30,6 +31,7 @@ let windowCount = 0;
 export class DmaFile {
   readonly #fd: Fd;
   readonly #writable: boolean;
+  readonly #windowSize: number;
   readonly #windows = new Map<number, Mapping>();
   #mappable: boolean;
   /** Ranges that lie in it. */
@@ -46,6 +48,8 @@ export class DmaFile {
     this.#fd = fd;
     this.#mappable = ((getSeals(fd) ?? 0) & F_SEAL_SHRINK) !== 0 && fd.accessMode() !== O_WRONLY;
     this.#writable = fd.accessMode() !== O_RDONLY;
+    // Huge pages, which st_blksize tells, are mapped as a whole or not at all; 1 GiB is the most that can be mapped.
+    this.#windowSize = Math.max(WINDOW, Number(fd.stat().blksize));
   }
 
   get fd(): Fd {
@@ -91,9 +95,9 @@ export class DmaFile {
     unmapped: (fd: Fd, offset: number, piece: Uint8Array) => void,
   ): void {
     for (let done = 0; done < data.length; ) {
-      const at = (offset + done) % MAX_WINDOW;
-      const length = Math.min(data.length - done, MAX_WINDOW - at);
-      const window = this.#window(Math.floor((offset + done) / MAX_WINDOW), at + length);
+      const at = (offset + done) % this.#windowSize;
+      const length = Math.min(data.length - done, this.#windowSize - at);
+      const window = this.#window(Math.floor((offset + done) / this.#windowSize), at + length);
       if (window !== undefined) {
         mapped(window.bytes, at, data.subarray(done, done + length));
         done += length;
@@ -110,8 +114,8 @@ export class DmaFile {
     const known = this.#windows.get(number);
     if (known !== undefined && known.length >= end) return known;
     if (!this.#mappable || (known === undefined && windowCount >= MAX_WINDOWS)) return undefined;
-    const start = number * MAX_WINDOW;
-    const length = Math.min(MAX_WINDOW, this.size() - start);
+    const start = number * this.#windowSize;
+    const length = Math.min(this.#windowSize, this.size() - start);
     if (length < end) throw new VfioError("EIO", `the client's file ends before ${start + end}`);
     known?.unmap();
     if (this.#windows.delete(number)) windowCount--;
