@@ -37,6 +37,8 @@ export interface Libc {
   epoll_ctl(epoll: number, operation: number, fd: number, event: Pointer): number;
   epoll_wait(epoll: number, events: Pointer, capacity: number, timeout: number): number;
   ioctl(fd: number, request: number, type: "uintptr_t", argument: Pointer): number;
+  /** Any call by its number, for those that the C library has no function for. */
+  syscall(number: number, a: Pointer, b: Pointer, c: Pointer, d: Pointer, e: Pointer): number;
   /** The errno of this thread's last failed call. */
   errno(): number;
   /** Where an ArrayBuffer's bytes are. */
@@ -77,6 +79,7 @@ const PROTOTYPES = [
   "int epoll_ctl(int, int, int, uintptr_t)",
   "int epoll_wait(int, uintptr_t, int, int)",
   "int ioctl(int, unsigned long, ...)",
+  "int64_t syscall(int64_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t)",
 ];
 
 type Koffi = typeof import("koffi");

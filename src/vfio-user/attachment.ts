@@ -1,4 +1,4 @@
-import { createEventfd, EPOLLET, type Fd, POLLIN, type Poller } from "../os/index.js";
+import { createEventfd, EPOLLET, type EventSignaller, type Fd, POLLIN, type Poller } from "../os/index.js";
 import {
   type DeviceClient,
   type DmaSpace,
@@ -48,12 +48,13 @@ export class Attachment implements DeviceClient {
     private readonly requests: DmaRequests,
     private readonly poller: Poller,
     private readonly tasks: TaskRunner,
+    signaller: EventSignaller,
     private readonly onError: (error: unknown) => void,
     /** Descriptors that the client accepts in one message. */
     private readonly maxMsgFds: number,
   ) {
     this.#table = new DmaTable(MAX_DMA_MAPS);
-    this.#irqs = new IrqTable(device.irqs, poller);
+    this.#irqs = new IrqTable(device.irqs, poller, signaller);
     this.dma = new ClientMemory(this.#table, requests);
   }
 

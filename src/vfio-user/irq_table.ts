@@ -1,4 +1,4 @@
-import { EPOLLET, type Fd, isEventfd, POLLIN, type Poller, signalEventfd } from "../os/index.js";
+import { EPOLLET, type EventSignaller, type Fd, isEventfd, POLLIN, type Poller } from "../os/index.js";
 import {
   type IrqSet,
   VFIO_IRQ_INFO_AUTOMASKED,
@@ -25,11 +25,13 @@ interface Slot {
 export class IrqTable {
   readonly #irqs: readonly (VfioIrq | undefined)[];
   readonly #poller: Poller;
+  readonly #signaller: EventSignaller;
   readonly #slots = new Map<number, Map<number, Slot>>();
 
-  constructor(irqs: readonly (VfioIrq | undefined)[], poller: Poller) {
+  constructor(irqs: readonly (VfioIrq | undefined)[], poller: Poller, signaller: EventSignaller) {
     this.#irqs = irqs;
     this.#poller = poller;
+    this.#signaller = signaller;
   }
 
   /**
@@ -65,7 +67,7 @@ export class IrqTable {
     }
     slot.pending = false;
     if (this.#has(index, VFIO_IRQ_INFO_AUTOMASKED)) slot.masked = true;
-    signalEventfd(slot.trigger);
+    this.#signaller.signal(slot.trigger);
     return true;
   }
 
@@ -124,14 +126,14 @@ export class IrqTable {
 
   #mask(slot: Slot): void {
     slot.masked = true;
-    if (slot.mask !== undefined) signalEventfd(slot.mask);
+    if (slot.mask !== undefined) this.#signaller.signal(slot.mask);
   }
 
   #unmask(index: number, subindex: number): void {
     const slot = this.#slot(index, subindex);
     if (!slot.masked) return;
     slot.masked = false;
-    if (slot.unmask !== undefined) signalEventfd(slot.unmask);
+    if (slot.unmask !== undefined) this.#signaller.signal(slot.unmask);
     if (slot.pending || slot.asserted) this.trigger(index, subindex);
   }
 

@@ -1,4 +1,13 @@
-import { createEventfd, type Fd, NativeMemory, POLLIN, Poller, SocketMessenger, signalEventfd } from "../os/index.js";
+import {
+  createEventfd,
+  EventSignaller,
+  type Fd,
+  NativeMemory,
+  POLLIN,
+  Poller,
+  SocketMessenger,
+  signalEventfd,
+} from "../os/index.js";
 import type { VfioDevice } from "../vfio/index.js";
 import { Endpoint, type ServerEvent } from "./endpoint.js";
 import { smallReplies } from "./region_messages.js";
@@ -35,6 +44,7 @@ export class VfioUserServer implements SessionHost {
   readonly poller = new Poller();
   /** @internal As what follows, for sessions. */
   readonly tasks = new TaskRunner();
+  readonly signaller = new EventSignaller();
   readonly messenger = new SocketMessenger();
   readonly reply = new NativeMemory(MAX_MESSAGE);
   readonly replyData = smallReplies(this.reply);
@@ -113,6 +123,7 @@ export class VfioUserServer implements SessionHost {
   close(): void {
     for (const endpoint of this.#endpoints.splice(0)) endpoint.close();
     this.poller.close();
+    this.signaller.close();
     this.#stop.close();
   }
 

@@ -1,5 +1,6 @@
 import { constants } from "node:os";
 import {
+  type EventSignaller,
   type Fd,
   type NativeMemory,
   OsError,
@@ -47,6 +48,7 @@ const STALL_TIMEOUT = 1000;
 export interface SessionHost {
   readonly poller: Poller;
   readonly tasks: TaskRunner;
+  readonly signaller: EventSignaller;
   readonly messenger: SocketMessenger;
   /** Replies are built here; it holds {@link MAX_MESSAGE} bytes. */
   readonly reply: NativeMemory;
@@ -290,10 +292,10 @@ export class Session {
       if (pair !== undefined) this.#watchTwin(pair[0]);
       const maxTransfer = Math.min(capabilities.maxDataXferSize ?? DEFAULT_MAX_DATA_XFER_SIZE, MAX_DATA_XFER_SIZE);
       this.#requests = new DmaRequests(this.#twin ?? stream, maxTransfer);
-      const { poller, tasks } = this.#host;
+      const { poller, tasks, signaller } = this.#host;
       const onError = (error: unknown) => this.#endpoint.onError(error);
       const maxMsgFds = capabilities.maxMsgFds ?? DEFAULT_MAX_MSG_FDS;
-      this.#attachment = new Attachment(this.#device, this.#requests, poller, tasks, onError, maxMsgFds);
+      this.#attachment = new Attachment(this.#device, this.#requests, poller, tasks, signaller, onError, maxMsgFds);
       this.#attachment.open();
       tasks.cancel(this);
       const fds = pair === undefined ? [] : [pair[1].number];
