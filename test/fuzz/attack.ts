@@ -137,7 +137,7 @@ export class Attack {
     const type = header.flags & FLAG_TYPE_MASK;
     if (header.size !== bytes.length || header.size > MAX_MESSAGE) this.#trusted = false;
     if (type !== FLAG_TYPE_REPLY && (header.flags & FLAG_NO_REPLY) === 0) this.#due.push(header);
-    // Negotiation is answered even if no reply is asked for, unless it is refused.
+    // Without a reply nobody knows whether negotiation succeeded.
     if (!this.#negotiated && (header.flags & FLAG_NO_REPLY) !== 0) this.#trusted = false;
     const pieces = random.once(6) ? 1 + random.below(5) : 1;
     const carrier = random.below(pieces);
