@@ -21,12 +21,15 @@ test("signals of a signaller are counted like writes, however many", () => {
 
 test("a signaller does not wait for a peer that has filled its blocking eventfd", (context) => {
   const signaller = new EventSignaller();
+  const fd = createEventfd();
+  signaller.signal(fd);
+  drainEventfd(fd);
   if (contexts() === 0) {
     signaller.close();
+    fd.close();
     context.skip("there is no asynchronous input and output here");
     return;
   }
-  const fd = createEventfd();
   const memory = new NativeMemory(8);
   memory.view.setBigUint64(0, FULL, true);
   assert.equal(libc().write(fd.number, memory.address, 8), 8);

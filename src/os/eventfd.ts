@@ -80,23 +80,41 @@ const RESULTS_AT = 80;
  * thread.
  */
 export class EventSignaller {
+  /** Made at the first signal, for it takes the kernel tens of milliseconds to end it: no server should pay for none. */
+  #queue: SignalQueue | undefined;
+  readonly #empty = createMemfd("signals", 0);
+
+  /** Adds one to a counter, unless it is full, and wakes whoever waits for it. @throws {OsError} EINVAL for another file */
+  signal(fd: Fd): void {
+    this.#queue ??= new SignalQueue(this.#empty);
+    this.#queue.signal(fd);
+  }
+
+  /** Does nothing the second time; nothing can be signalled afterwards. */
+  close(): void {
+    this.#queue?.close();
+    this.#queue = undefined;
+    this.#empty.close();
+  }
+}
+
+class SignalQueue {
   readonly #calls: typeof COMMON | undefined;
   readonly #memory = new NativeMemory(RESULTS_AT + RESULTS * RESULT_SIZE);
   readonly #context: number;
-  readonly #empty: Fd;
 
-  constructor() {
+  /** @throws {OsError} EBADF when the file is closed */
+  constructor(empty: Fd) {
     const { address, view } = this.#memory;
-    this.#empty = createMemfd("signals", 0);
+    const file = empty.number;
     const calls = CALLS[process.arch];
     if (calls !== undefined && libc().syscall(calls.setup, RESULTS, address, 0, 0, 0) === 0) this.#calls = calls;
     this.#context = Number(view.getBigUint64(0, true));
     view.setBigUint64(LIST, BigInt(address + IOCB), true);
-    view.setUint32(IOCB + IOCB_FILE, this.#empty.number, true);
+    view.setUint32(IOCB + IOCB_FILE, file, true);
     view.setUint32(IOCB + IOCB_FLAGS, IOCB_FLAG_RESFD, true);
   }
 
-  /** Adds one to a counter, unless it is full, and wakes whoever waits for it. @throws {OsError} EINVAL for another file */
   signal(fd: Fd): void {
     if (this.#calls === undefined) {
       signalEventfd(fd);
@@ -112,11 +130,8 @@ export class EventSignaller {
     throw new OsError("io_submit", libc().errno(), "eventfd");
   }
 
-  /** Does nothing the second time; nothing can be signalled afterwards. */
   close(): void {
-    if (!this.#empty.isOpen) return;
     if (this.#calls !== undefined) libc().syscall(this.#calls.destroy, this.#context, 0, 0, 0, 0);
-    this.#empty.close();
   }
 
   #submit(calls: typeof COMMON): number {

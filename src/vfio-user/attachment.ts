@@ -92,7 +92,7 @@ export class Attachment implements DeviceClient {
       this.device.dmaMapped?.(mapped.range);
     } catch (error) {
       this.#table.take([mapped]);
-      for (const _ of this.#table.letGo(mapped));
+      this.#table.letGo(mapped)?.close();
       throw error;
     }
   }
@@ -219,7 +219,9 @@ export class Attachment implements DeviceClient {
       } catch (error) {
         this.#failure ??= error;
       }
-      yield* this.#table.letGo(mapped);
+      const file = this.#table.letGo(mapped);
+      while (file?.unmapOne() === true) yield;
+      file?.close();
       yield;
     }
   }

@@ -91,7 +91,7 @@ export class DmaTable {
     return found;
   }
 
-  /** Removes ranges that follow each other: nothing finds them any more. Their files stay until {@link letGo}. */
+  /** Removes ranges that follow each other: nothing finds them any more. Their files stay open until {@link letGo}. */
   take(gone: readonly MappedRange[]): void {
     const first = gone[0];
     if (first !== undefined) this.#ranges.splice(this.#indexAfter(first.range.address) - 1, gone.length);
@@ -102,12 +102,11 @@ export class DmaTable {
     return this.#ranges.splice(0);
   }
 
-  /** Closes the file of a range that was taken out, if no other lies in it; yields after each piece of the work. */
-  *letGo({ file }: MappedRange): Generator<void, void, void> {
-    if (file === undefined || --file.uses > 0) return;
+  /** Forgets a range that was taken out. @returns its file for the caller to close, if no other range lies in it */
+  letGo({ file }: MappedRange): DmaFile | undefined {
+    if (file === undefined || --file.uses > 0) return undefined;
     this.#files.delete(file.key);
-    while (file.unmapOne()) yield;
-    file.close();
+    return file;
   }
 
   /** The range that an address lies in. */
