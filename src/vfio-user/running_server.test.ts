@@ -90,6 +90,22 @@ test("this thread stays free while the worker waits, and hears what the module a
   await assert.rejects(server.call([0, { do: "log" }]), /ended/);
 });
 
+test("an answer that cannot be cloned is that call's failure, and the server goes on", async () => {
+  const code = `export const createDevices = () => ({ devices: [], onMessage: (message) => {
+    if (message === "promise") return Promise.resolve(1);
+    if (message === "throw") throw () => 1;
+    return message;
+  } });`;
+  const server = await startServer({ module: `data:text/javascript,${encodeURIComponent(code)}` });
+  try {
+    await assert.rejects(server.call("promise"), /could not be cloned/);
+    await assert.rejects(server.call("throw"), /could not be cloned/);
+    assert.equal(await server.call("still there"), "still there");
+  } finally {
+    await server.stop();
+  }
+});
+
 test("a module that cannot be loaded and a path that is taken are errors of startServer", async () => {
   await assert.rejects(startServer({ module: new URL("./absent.ts", import.meta.url) }), /absent/);
   writeFileSync(join(directory, "file"), "not a socket");

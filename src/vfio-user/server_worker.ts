@@ -17,7 +17,12 @@ function answerCall(serving: Serving, server: VfioUserServer, port: MessagePort,
   } catch (error) {
     notice.error = error;
   }
-  port.postMessage(notice);
+  try {
+    port.postMessage(notice);
+  } catch (error) {
+    // A promise, for example. What says so is no Error any more when it has been cloned.
+    port.postMessage({ kind: "result", id, error: new TypeError(`onMessage: ${String(error)}`) } satisfies Notice);
+  }
 }
 
 async function main({ module, data, spin, port, wake, state }: WorkerInput): Promise<void> {

@@ -4,7 +4,10 @@ import type { ServedDevice, VfioUserServer } from "./server.js";
 /** What a module makes that a server worker loads. */
 export interface Serving {
   devices: readonly ServedDevice[];
-  /** Answers what `RunningServer.call` sends. The server may be told to add or remove devices. */
+  /**
+   * Answers what `RunningServer.call` sends, at once: no promises, for the thread serves. What it returns or throws is
+   * structured-cloned. The server may be told to add or remove devices.
+   */
   onMessage?(message: unknown, server: VfioUserServer): unknown;
   /** Called after the last client has gone. */
   close?(): void;
