@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -138,6 +138,25 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     assert.equal(existsSync(path), false);
   });
 }
+
+test("a process that ends while its server starts leaves no socket behind", async () => {
+  // Slower to load than an exiting process waits for the worker: it would listen while the process ends.
+  const code = `
+    export async function createDevices(socket) {
+      await new Promise((resolve) => setTimeout(resolve, 38));
+      const device = { regions: [], irqs: [], read() {}, write() {} };
+      return { devices: Array.from({ length: 20 }, (_, index) => ({ socket: socket + index, device })) };
+    }`;
+  const slow = `data:text/javascript,${encodeURIComponent(code)}`;
+  for (const delay of [0, 5, 10]) {
+    await runProcess(`
+      await server.stop();
+      void startServer({ module: ${JSON.stringify(slow)}, data: ${JSON.stringify(`${path}-`)} });
+      setTimeout(() => process.exit(), 150 + ${delay});`);
+    const left = readdirSync(directory).filter((name) => name.startsWith("device.sock-"));
+    assert.deepEqual(left, []);
+  }
+});
 
 test("after SIGKILL the next server takes the path over", async () => {
   const ended = await runProcess("await server.done;", (kill) => kill("SIGKILL"));

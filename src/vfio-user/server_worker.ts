@@ -33,6 +33,8 @@ async function main({ module, data, spin, port, wake, state }: WorkerInput): Pro
   const fd = duplicateFd(wake);
   let server: VfioUserServer | undefined;
   try {
+    // Too late to listen: the process may end at any moment, and would leave the socket files behind.
+    if (Atomics.load(word, 0) === WorkerState.STOPPING) return;
     const running = new VfioUserServer(serving.devices, { spin, onEvent: (event) => post({ kind: "event", event }) });
     server = running;
     const onReady = () => {
