@@ -307,6 +307,8 @@ export class VfioUserClient {
       if (performance.now() > end) throw new VfioError("ETIMEDOUT", `the server does not take ${commandName(command)}`);
       // It may itself be waiting for what it sends to be taken.
       if (!this.#receive(this.#stream)) pollOne(this.#stream.socket, interestIn(this.#stream), 10);
+      // Receiving may have sent the last of it, and the reply to that is the caller's.
+      if (this.#stream.queuedBytes === 0) break;
       this.#answerAll(this.#stream);
     }
     return id;

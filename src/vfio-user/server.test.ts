@@ -109,6 +109,14 @@ test("reads and writes of any size reach the region, in order, with and without 
   client.close();
 });
 
+test("the reply to a command that is sent in pieces is not lost, however soon it comes", () => {
+  const client = server.connect();
+  const data = new Uint8Array(1 << 20).fill(0x5a);
+  for (let turn = 0; turn < 40; turn++) client.write(0, 0, data);
+  assert.deepEqual(client.read(0, 0, data.length), data);
+  client.close();
+});
+
 test("pipelined commands are answered in order", () => {
   const client = server.connectRaw();
   const all: number[] = [];
