@@ -115,8 +115,8 @@ export class IrqTable {
     if (fd === undefined) return;
     slot[action] = fd;
     if (action === "unmask") {
-      // The kernel unmasks when the client signals this eventfd, and KVM relies on it; the specification has the server
-      // signal it when it unmasks. Edge triggered and never drained, it serves as both.
+      // As with the kernel, and as KVM relies on it: the client's signal unmasks. We never signal it ourselves, for an
+      // asserted line would then unmask itself without end. Edge triggered, so that it need not be read.
       const onReady = () => this.#unmask(index, subindex);
       slot.unmaskWatch = this.#poller.add(fd, POLLIN | EPOLLET, { onReady });
     } else if (action === "trigger" && slot.asserted && !slot.masked) {
@@ -133,7 +133,6 @@ export class IrqTable {
     const slot = this.#slot(index, subindex);
     if (!slot.masked) return;
     slot.masked = false;
-    if (slot.unmask !== undefined) this.#signaller.signal(slot.unmask);
     if (slot.pending || slot.asserted) this.trigger(index, subindex);
   }
 
