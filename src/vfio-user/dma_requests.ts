@@ -5,6 +5,7 @@ import {
   Command,
   FLAG_ERROR,
   FLAG_TYPE_COMMAND,
+  HEADER_COMMAND,
   HEADER_ERROR,
   HEADER_FLAGS,
   HEADER_ID,
@@ -102,6 +103,9 @@ export class DmaRequests {
 
 function outcomeOf(stream: MessageStream, { command, address, data }: Pending): "done" | VfioError {
   const { view, at } = stream;
+  if (view.getUint16(at + HEADER_COMMAND, true) !== command) {
+    return new VfioError("EIO", "the client answered a DMA message with another command");
+  }
   if ((view.getUint32(at + HEADER_FLAGS, true) & FLAG_ERROR) !== 0) {
     return new VfioError(
       "EIO",
@@ -110,9 +114,8 @@ function outcomeOf(stream: MessageStream, { command, address, data }: Pending): 
   }
   const payload = stream.payload();
   // The count of DMA_WRITE's reply is 4 bytes in the specification and 8 in implementations.
-  const fixed = command === Command.DMA_READ ? DMA_ACCESS_SIZE : 12;
-  const expected = command === Command.DMA_READ ? DMA_ACCESS_SIZE + data.length : payload.length;
-  if (payload.length < fixed || payload.length !== expected) {
+  const sizes = command === Command.DMA_READ ? [DMA_ACCESS_SIZE + data.length] : [12, DMA_ACCESS_SIZE];
+  if (!sizes.includes(payload.length)) {
     return new VfioError("EIO", `the client's DMA reply has ${payload.length} bytes`);
   }
   const replied = new DataView(payload.buffer, payload.byteOffset, payload.length);
