@@ -4,7 +4,6 @@ import { runCommand } from "./run_command.js";
 import { VmUnavailable } from "./vm_unavailable.js";
 
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const DEFAULT_MIRROR = "http://deb.debian.org/debian";
 
 function isInstalled(program: string): boolean {
   return (process.env.PATH ?? "").split(delimiter).some((folder) => {
@@ -37,7 +36,7 @@ function mirror(): string {
     );
     if (address?.[1] !== undefined) return address[1];
   }
-  return DEFAULT_MIRROR;
+  throw new VmUnavailable("no Debian mirror in /etc/apt/sources.list or sources.list.d");
 }
 
 /**
