@@ -27,7 +27,7 @@ export function requireApt(): void {
   if (!existsSync(KEYRING)) throw new VmUnavailable(`virtual machines need Debian's archive keys in ${KEYRING}`);
 }
 
-/** Where this machine gets Debian from, else Debian's own address. */
+/** Where this machine gets Debian from. @throws {VmUnavailable} when its sources name no mirror */
 function mirror(): string {
   for (const file of ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"]) {
     if (!existsSync(file)) continue;
