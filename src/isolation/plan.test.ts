@@ -64,6 +64,14 @@ test("a link to nobody knows where is cut and noted, and no problem", () => {
   assert.match(result.notes.join("\n"), /far ends not known, so these links are cut: a/);
 });
 
+test("an override that makes groups look better than the hardware is said beside the plan", () => {
+  const functions = [portWithoutAcs("0000:00:01.0", "root-port", 1), made(A)];
+  const one = { ...gpu(A, "a", []), nvlink: "none" as const };
+  const noted = (commandLine: string) => plan(machineOf([one], { functions, kernel: { commandLine } }), ["x=a"]).notes;
+  assert.match(noted("pcie_acs_override=downstream").join("\n"), /pcie_acs_override=downstream weakens the path of a/);
+  assert.deepEqual(noted("quiet"), []);
+});
+
 test("a bridge of another GPU is no bridge to keep", () => {
   const one: Gpu = { ...gpu(A, "a", [{ kind: "bridge", bridge: "0006:00:00.0" }]), bridges: ["0006:00:00.0"] };
   const bridge = { address: "0006:00:00.0", linkIndex: 0, npu: "n", origin: "wiring" as const };

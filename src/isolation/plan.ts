@@ -2,6 +2,7 @@ import { isCutHere } from "../machine/link_state.js";
 import type { Assignment, FarEnd, Gpu, Link, Machine, Part } from "../machine/machine.js";
 import { disableMask, partFacts } from "../machine/part.js";
 import type { PciAddress } from "../pci/address.js";
+import { acsOverrides } from "./acs_overrides.js";
 import { HOST, ownersOf } from "./assignment.js";
 import { type IovaHole, iovaHoles } from "./iova_holes.js";
 import { effectiveGroups, type IsolationOptions, isolation, type JoinedPair } from "./isolation.js";
@@ -246,6 +247,9 @@ function planNotes(
   notes.push(...(machine.disagreements ?? []).map(({ reason }) => `sources disagree: ${reason}`));
   if (machine.gpus.some((gpu) => gpu.links.some((link) => link.assumed === true))) {
     notes.push("some link numbers are assumed, not read from this machine; verify them before you rely on them");
+  }
+  for (const { parameter, gpus: weakened, reason } of acsOverrides(machine)) {
+    notes.push(`${parameter} weakens the path of ${weakened.join(", ")}: ${reason}; cutting links does not mend that`);
   }
   const inferred = new Set(gpus.flatMap((gpu) => partFacts(gpu.part)?.inferred ?? []));
   notes.push(...inferred);

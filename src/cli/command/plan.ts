@@ -48,7 +48,7 @@ export function planLines(plan: Plan): string[] {
   ]);
   const lines = [table(["GPU", "address", "owner", "keep", "cut", "disable mask", ""], rows), ""];
   const oneEnd = plan.crossLinks.filter((link) => link.cutAt === "one" && link.far !== null).length;
-  if (oneEnd > 0) lines.push(`${oneEnd} links are cut at one end only`);
+  if (oneEnd > 0) lines.push(`${oneEnd === 1 ? "1 link is" : `${oneEnd} links are`} cut at one end only`);
   for (const { severity, message, action } of plan.problems) {
     lines.push(`${paint(severity === "error" ? "red" : "yellow", severity)}: ${message} → ${action}`);
   }
