@@ -51,7 +51,7 @@ export class Attachment implements DeviceClient {
     signaller: EventSignaller,
     private readonly onError: (error: unknown) => void,
     /** Descriptors that the client accepts in one message. */
-    private readonly maxMsgFds: number,
+    readonly maxMsgFds: number,
   ) {
     this.#table = new DmaTable(MAX_DMA_MAPS);
     this.#irqs = new IrqTable(device.irqs, poller, signaller);

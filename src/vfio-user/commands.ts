@@ -63,7 +63,7 @@ export function answer(attachment: Attachment, command: number, payload: Uint8Ar
     case Command.DEVICE_GET_INFO:
       return deviceInfo(attachment.device, payload);
     case Command.DEVICE_GET_REGION_INFO:
-      return regionInfo(attachment.device, payload);
+      return regionInfo(attachment, payload);
     case Command.DEVICE_GET_REGION_IO_FDS:
       return regionIoFds(attachment, payload);
     case Command.DEVICE_GET_IRQ_INFO:
@@ -181,6 +181,10 @@ function checkIndex(index: number, count: number, what: string): void {
   if (index >= count) throw new VfioError("EINVAL", `${what} ${index} of ${count}`);
 }
 
+function withoutMapping({ size, readable, writable, capabilities }: VfioRegion): VfioRegion {
+  return { size, readable, writable, ...(capabilities !== undefined && { capabilities }) };
+}
+
 function capabilitiesOf(region: VfioRegion): RegionCapability[] {
   const areas = region.mapping?.areas;
   const capabilities = [...(region.capabilities ?? [])];
@@ -189,11 +193,13 @@ function capabilitiesOf(region: VfioRegion): RegionCapability[] {
   return [{ kind: "sparse-mmap", areas: sparse }, ...capabilities];
 }
 
-function regionInfo(device: VfioDevice, payload: Uint8Array): Reply {
+function regionInfo({ device, maxMsgFds }: Attachment, payload: Uint8Array): Reply {
   const { argsz, index } = decodeRegionInfo(payload.subarray(0, REGION_INFO_SIZE));
   needArgsz(argsz, REGION_INFO_SIZE, Command.DEVICE_GET_REGION_INFO);
   checkIndex(index, Math.max(VFIO_PCI_NUM_REGIONS, device.regions.length), "region");
-  const region = device.regions[index];
+  const described = device.regions[index];
+  // A client that takes no descriptors has nothing to map.
+  const region = maxMsgFds > 0 ? described : described && withoutMapping(described);
   const flags =
     (region?.readable ? VFIO_REGION_INFO_FLAG_READ : 0) |
     (region?.writable ? VFIO_REGION_INFO_FLAG_WRITE : 0) |

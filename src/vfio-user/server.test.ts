@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { message } from "../../test/vfio_user/raw_client.js";
 import { refuses, TestServer } from "../../test/vfio_user/test_server.js";
 import { createEventfd, Mapping } from "../os/index.js";
-import type { IrqSet } from "../vfio/index.js";
+import { encodeRegionInfo, type IrqSet } from "../vfio/index.js";
 import {
   type Capabilities,
   Command,
@@ -39,6 +39,8 @@ test("negotiation answers 0.0 with a subset of what was proposed", () => {
     assert.deepEqual(propose({ maxMsgFds: 8, twinSocket: { supported: true } }), {
       capabilities: { max_msg_fds: 16, twin_socket: { supported: true, fd_index: 0 } },
     });
+    await server.quiet();
+    assert.deepEqual(propose({ maxMsgFds: 0, twinSocket: { supported: true } }), { capabilities: { max_msg_fds: 16 } });
   })();
 });
 
@@ -65,6 +67,19 @@ test("a second client is told EBUSY while the first goes on undisturbed", async 
   first.close();
   await server.quiet();
   assert.ok(server.events.some(({ kind }) => kind === "refuse"));
+});
+
+test("a client that takes no descriptors is offered nothing to map", async () => {
+  await server.quiet();
+  const client = server.connectRaw(false);
+  const capabilities = { maxMsgFds: 0 };
+  client.request(Command.VERSION, encodeVersion({ major: 0, minor: 0, capabilities }));
+  const ask = encodeRegionInfo({ argsz: 4096, flags: 0, index: 2, size: 0n, offset: 0n, capabilities: [] }, 4096);
+  const reply = client.request(Command.DEVICE_GET_REGION_INFO, ask.subarray(0, 32));
+  assert.deepEqual(reply?.fds, []);
+  assert.equal(new DataView(reply.payload.buffer, reply.payload.byteOffset).getUint32(4, true), 3);
+  client.close();
+  await server.quiet();
 });
 
 test("device, region and interrupt info are what the device says, and indexes beyond are refused", () => {

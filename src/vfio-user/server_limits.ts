@@ -33,6 +33,8 @@ export function negotiate(major: number, minor: number, proposed: Capabilities):
   if (proposed.maxDmaMaps !== undefined) capabilities.maxDmaMaps = MAX_DMA_MAPS;
   if (proposed.pgsizes !== undefined) capabilities.pgsizes = PGSIZES;
   if (proposed.writeMultiple !== undefined) capabilities.writeMultiple = proposed.writeMultiple;
-  if (proposed.twinSocket?.supported === true) capabilities.twinSocket = { supported: true, fdIndex: 0 };
+  // The twin socket is a descriptor, which a client may say that it takes none of.
+  if (proposed.twinSocket?.supported === true && proposed.maxMsgFds !== 0)
+    capabilities.twinSocket = { supported: true, fdIndex: 0 };
   return { major: VERSION_MAJOR, minor: VERSION_MINOR, capabilities };
 }
