@@ -1,6 +1,7 @@
 import type { GpuPlan, Plan, PlanStep } from "../isolation/plan.js";
 import type { Evidence } from "../machine/machine.js";
 import type { PciAddress } from "../pci/address.js";
+import { runSteps } from "../vfio/steps.js";
 import { FenceError, hex32, reasonOf } from "./error.js";
 import type { GpuPort } from "./gpu_port.js";
 import type { FenceEvent, FenceStep } from "./progress.js";
@@ -123,10 +124,11 @@ async function carryOutStep(
     } else {
       report(run.plan, "far ends");
       requireFarEndsCut(step, runs, ports);
-      await resetAndCut(port, run.strategy, run.plan.cutLinks, (at) => {
+      const onStep = (at: FenceStep) => {
         run.reset ||= at === "sbr";
         report(run.plan, at, at === "sequence" ? cutDetail(run.plan) : undefined);
-      });
+      };
+      await runSteps(resetAndCut(port, run.strategy, run.plan.cutLinks, onStep));
     }
   } catch (error) {
     run.failure = reasonOf(error);

@@ -1,3 +1,4 @@
+import type { Steps } from "../vfio/steps.js";
 import type { GpuPort } from "./gpu_port.js";
 import type { FenceStep } from "./progress.js";
 import { restoreConfig, saveConfig } from "./saved_config.js";
@@ -9,22 +10,22 @@ import type { FenceStrategy } from "./strategy.js";
  * that freezes its bridge. When anything fails they stay in reset, since nobody knows what is at their far end then.
  * @throws FenceError of the step that failed, or what the port throws. Whatever a failed reset left behind is cut first.
  */
-export async function resetAndCut(
+export function* resetAndCut(
   port: GpuPort,
   strategy: FenceStrategy,
   links: readonly number[],
   onStep: (step: FenceStep) => void,
-): Promise<void> {
+): Steps {
   strategy.identify(port);
   const saved = saveConfig(port);
   if (port.holdNpuLinks !== undefined) {
     onStep("npu reset");
-    await port.holdNpuLinks();
+    port.holdNpuLinks();
   }
   onStep("sbr");
   let failed: { error: unknown } | undefined;
   try {
-    await port.secondaryBusReset();
+    yield* port.secondaryBusReset();
   } catch (error) {
     failed = { error };
   }
@@ -33,5 +34,5 @@ export async function resetAndCut(
   onStep("sequence");
   strategy.cut(port, links);
   if (failed !== undefined) throw failed.error;
-  await port.releaseNpuLinks?.();
+  port.releaseNpuLinks?.();
 }

@@ -40,10 +40,12 @@ export class DmaFile {
   /**
    * Takes ownership of the descriptor.
    * @param key what the table that it belongs to finds it by
+   * @param id device and inode
    */
   constructor(
     fd: Fd,
     readonly key: string,
+    readonly id: string,
   ) {
     this.#fd = fd;
     this.#mappable = ((getSeals(fd) ?? 0) & F_SEAL_SHRINK) !== 0 && fd.accessMode() !== O_WRONLY;

@@ -58,7 +58,7 @@ export class DmaTable {
       file = fd && this.#open(fd, range, offset);
       if (file !== undefined) {
         file.uses++;
-        range.file = { fd: file.fd.number, offset };
+        range.file = { fd: file.fd.number, offset, id: file.id };
       }
       const mapped = { range, file };
       this.#ranges.splice(index, 0, mapped);
@@ -142,11 +142,12 @@ export class DmaTable {
     if ((range.readable && mode === O_WRONLY) || (range.writable && mode === O_RDONLY)) {
       throw new VfioError("EACCES", "the DMA range's file was opened for less than the range allows");
     }
-    const key = `${stat.dev}:${stat.ino}:${mode}`;
+    const id = `${stat.dev}:${stat.ino}`;
+    const key = `${id}:${mode}`;
     const known = this.#files.get(key);
     if (known !== undefined) return known;
     if (this.#files.size >= MAX_DMA_FILES) throw new VfioError("ENOSPC", `more than ${MAX_DMA_FILES} DMA files`);
-    const file = new DmaFile(fd, key);
+    const file = new DmaFile(fd, key, id);
     this.#files.set(key, file);
     return file;
   }

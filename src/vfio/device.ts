@@ -35,6 +35,11 @@ export interface VfioRegion {
   readonly mapping?: RegionMapping;
   /** Capabilities besides SPARSE_MMAP, which follows from {@link RegionMapping.areas}. */
   readonly capabilities?: readonly RegionCapability[];
+  /**
+   * An access that runs over the end is cut to what is there, and the reply tells how much that was, as the kernel does
+   * for its device regions (`vfio_pci_nvlink2.c`); without this it is refused.
+   */
+  readonly clips?: boolean;
   /** Doorbells that need no message; each arrives at {@link VfioDevice.ioevent}. */
   readonly ioeventfds?: readonly Ioeventfd[];
 }
@@ -51,8 +56,11 @@ export interface VfioIrq {
 export interface DmaRange {
   address: bigint;
   size: bigint;
-  /** The file behind it and where in it the range begins; without one the range is reached by messages. */
-  file?: { fd: number; offset: bigint };
+  /**
+   * The file behind it and where in it the range begins; without one the range is reached by messages. `id` names the
+   * file (device and inode), whichever descriptor it came with.
+   */
+  file?: { fd: number; offset: bigint; id: string };
   readable: boolean;
   writable: boolean;
 }
@@ -111,10 +119,23 @@ export interface VfioDevice {
   /** Back to the state of power on; the client's next message waits for the end. Absent: it cannot be reset. */
   reset?(): Steps;
 
+  /**
+   * What must be done before a client is let in; what it throws turns the client away. Cancelled when the server stops.
+   */
+  beforeOpen?(): Steps;
   /** A client has arrived. State that an earlier one left is still there. */
   open?(client: DeviceClient): void;
   /** The client is gone, and with it its memory and its interrupts. */
   close?(): void;
+  /** What must be done after that, before the next client is let in. Cancelled when the server stops. */
+  afterClose?(): Steps;
+
+  /**
+   * Maps `length` bytes of a region, as mmap on a kernel device does, for whoever uses the device in this process; a
+   * client over a socket gets {@link VfioRegion.mapping}.
+   * @throws {VfioError} EINVAL for what cannot be mapped, EPERM for what may be mapped once and is
+   */
+  mmap?(region: number, offset: number, length: number): { fd: number; offset: number };
 
   /** One of a region's {@link Ioeventfd}s was signalled, once or more. */
   ioevent?(region: number, ioeventfd: Ioeventfd): void;

@@ -48,6 +48,20 @@ export function runToEnd<T>(steps: Steps<T>): T {
   }
 }
 
+/** Runs steps to their end on the event loop, which stays free while they wait. */
+export async function runSteps<T>(steps: Steps<T>): Promise<T> {
+  for (;;) {
+    const result = steps.next();
+    if (result.done === true) return result.value;
+    const { deadline, done } = result.value;
+    while (!(done?.() ?? false)) {
+      const left = deadline - performance.now();
+      if (left <= 0) break;
+      await new Promise((resolve) => setTimeout(resolve, done === undefined ? left : Math.min(left, 1)));
+    }
+  }
+}
+
 /**
  * The same steps with a limit on the whole.
  * @throws {VfioError} ETIMEDOUT, after cancelling them, when they take longer

@@ -1,5 +1,6 @@
 import type { Link, Machine } from "../machine/machine.js";
 import { type PciAddress, splitAddress } from "../pci/address.js";
+import type { Steps } from "../vfio/steps.js";
 import { append } from "./append.js";
 import type { ConfigSize } from "./config_image.js";
 import { VirtualError } from "./error.js";
@@ -19,9 +20,9 @@ export interface VirtualPort {
   writeConfig(offset: number, size: ConfigSize, value: number): void;
   readBar0(offset: number): number;
   writeBar0(offset: number, value: number): void;
-  secondaryBusReset(): Promise<void>;
-  holdNpuLinks?(): Promise<void>;
-  releaseNpuLinks?(): Promise<void>;
+  secondaryBusReset(): Steps;
+  holdNpuLinks?(): void;
+  releaseNpuLinks?(): void;
   linksUp(): number[];
 }
 
@@ -117,15 +118,20 @@ export class VirtualMachine {
       writeConfig: (offset, size, value) => gpu.writeConfig(offset, size, value),
       readBar0: (offset) => gpu.readBar0(offset),
       writeBar0: (offset, value) => gpu.writeBar0(offset, value),
-      secondaryBusReset: async () => this.secondaryBusReset(address, "port"),
+      secondaryBusReset: () => this.#resetSteps(address),
       linksUp: () => this.linksUp(address),
     };
     if (!this.#bridgesOf.has(address)) return port;
     return {
       ...port,
-      holdNpuLinks: async () => this.holdNpuLinks(address),
-      releaseNpuLinks: async () => this.releaseNpuLinks(address),
+      holdNpuLinks: () => this.holdNpuLinks(address),
+      releaseNpuLinks: () => this.releaseNpuLinks(address),
     };
+  }
+
+  // biome-ignore lint/correctness/useYield: a virtual port takes no time
+  *#resetSteps(address: PciAddress): Steps {
+    this.secondaryBusReset(address, "port");
   }
 
   #isUp(gpu: VirtualGpu, link: Link): boolean {
