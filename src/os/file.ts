@@ -7,6 +7,8 @@ export const LOCK_SH = 1;
 export const LOCK_EX = 2;
 export const LOCK_UN = 8;
 const LOCK_NB = 4;
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
 
 /**
  * Reads at an offset into foreign memory, as `pread`.
@@ -40,6 +42,17 @@ export function pwriteFrom(fd: Fd, address: number, length: number, offset: numb
 /** Sets a file's size in bytes. @throws {OsError} EPERM when a seal forbids it */
 export function truncate(fd: Fd, size: number): void {
   checked(libc().ftruncate(fd.number, size), "ftruncate");
+}
+
+/**
+ * Gives back the memory behind a piece of a file, which reads as zeros from then on, for whoever has it mapped too. The
+ * file's size stays as it is, and a piece beyond its end is no error.
+ * @param offset bytes; pages that lie only partly within are zeroed there
+ * @param size bytes, at least 1
+ * @throws {OsError} EOPNOTSUPP where the file system has no holes, EPERM when the file is sealed against writing, EINVAL
+ */
+export function punchHole(fd: Fd, offset: number, size: number): void {
+  checked(libc().fallocate(fd.number, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size), "fallocate");
 }
 
 /**

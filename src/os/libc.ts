@@ -25,6 +25,7 @@ export interface Libc {
   fcntl(fd: number, command: number, type: "int", argument: number): number;
   flock(fd: number, operation: number): number;
   ftruncate(fd: number, length: number): number;
+  fallocate(fd: number, mode: number, offset: number, length: number): number;
   pread(fd: number, buffer: Pointer, length: number, offset: number): number;
   pwrite(fd: number, buffer: Pointer, length: number, offset: number): number;
   read(fd: number, buffer: Pointer, length: number): number;
@@ -66,6 +67,7 @@ const PROTOTYPES = [
   "int fcntl(int, int, ...)",
   "int flock(int, int)",
   "int ftruncate(int, int64_t)",
+  "int fallocate(int, int, int64_t, int64_t)",
   "int64_t pread(int, uintptr_t, size_t, int64_t)",
   "int64_t pwrite(int, uintptr_t, size_t, int64_t)",
   "int64_t read(int, uintptr_t, size_t)",

@@ -36,6 +36,7 @@ import {
   peerCredentials,
   pollOne,
   preadInto,
+  punchHole,
   pwriteFrom,
   SCM_MAX_FD,
   SocketMessenger,
@@ -194,6 +195,33 @@ test("memory beyond 4 GiB of a sparse file is reached through a window", () => {
   window.unmap();
   assert.throws(() => new Mapping(fd, 0, MAX_WINDOW + 1, "read"), isOsError("EINVAL", "mmap"));
   assert.throws(() => new Mapping(fd, 1, 4096, "read"), isOsError("EINVAL", "mmap"));
+  fd.close();
+});
+
+test("a hole in a memfd reads as zeros in every mapping and takes no memory, beyond 4 GiB too", () => {
+  // A multiple of every page size; blocks are of 512 bytes.
+  const [piece, size] = [65_536, 16 * 2 ** 30];
+  const used = () => fd.stat().blocks / BigInt(piece / 512);
+  const fd = createMemfd("holes", size);
+  const window = new Mapping(fd, size - 4 * piece, 4 * piece, "read-write");
+  window.bytes.fill(7);
+  const low = new Mapping(fd, 0, piece, "read-write");
+  low.bytes.fill(8);
+  assert.equal(used(), 5n);
+  punchHole(fd, size - 3 * piece, 2 * piece);
+  assert.equal(used(), 3n);
+  assert.equal(fd.stat().size, BigInt(size));
+  punchHole(fd, size - 4 * piece + 1, 2);
+  assert.deepEqual(window.bytes, new Uint8Array(4 * piece).fill(7).fill(0, piece, 3 * piece).fill(0, 1, 3));
+  assert.ok(low.bytes.every((byte) => byte === 8));
+  punchHole(fd, 0, size);
+  assert.equal(used(), 0n);
+  window.bytes.fill(9, 0, piece);
+  assert.equal(used(), 1n, "it is the same memory still");
+  assert.ok(low.bytes.every((byte) => byte === 0));
+  assert.throws(() => punchHole(fd, 0, 0), isOsError("EINVAL", "fallocate"));
+  window.unmap();
+  low.unmap();
   fd.close();
 });
 
