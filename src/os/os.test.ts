@@ -212,7 +212,13 @@ test("a hole in a memfd reads as zeros in every mapping and takes no memory, bey
   assert.equal(used(), 3n);
   assert.equal(fd.stat().size, BigInt(size));
   punchHole(fd, size - 4 * piece + 1, 2);
-  assert.deepEqual(window.bytes, new Uint8Array(4 * piece).fill(7).fill(0, piece, 3 * piece).fill(0, 1, 3));
+  assert.deepEqual(
+    window.bytes,
+    new Uint8Array(4 * piece)
+      .fill(7)
+      .fill(0, piece, 3 * piece)
+      .fill(0, 1, 3),
+  );
   assert.ok(low.bytes.every((byte) => byte === 8));
   punchHole(fd, 0, size);
   assert.equal(used(), 0n);
