@@ -6,6 +6,7 @@ import { makePlan, type Plan } from "../isolation/plan.js";
 import { builtinMachine } from "../machine/builtin.js";
 import type { Machine } from "../machine/machine.js";
 import { ga100LinkRegisters, LINK_DISABLE, NV_PMC_BOOT_0, NV_PMC_ENABLE } from "../machine/part.js";
+import { pause } from "../vfio/steps.js";
 import { VirtualMachine } from "../virtual/virtual_machine.js";
 import { carryOutPlan } from "./carry_out_plan.js";
 import type { GpuPort } from "./gpu_port.js";
@@ -107,8 +108,8 @@ test("regrouping resets a GPU only behind far ends that are cut, so no link betw
         port.writeBar0(offset, value);
         check();
       },
-      secondaryBusReset: async () => {
-        await port.secondaryBusReset();
+      *secondaryBusReset() {
+        yield* port.secondaryBusReset();
         check();
       },
     };
@@ -202,11 +203,13 @@ test("a GPU whose first cut failed is verified when its reset healed it", async 
   vm.gpu(GPU0).faults.stuckReads.set(LINK_DISABLE, 0xbadf1100);
   const healing = (at: string): GpuPort => {
     const port = vm.port(at);
-    const secondaryBusReset = async () => {
-      await port.secondaryBusReset();
-      vm.gpu(at).faults.stuckReads.clear();
+    return {
+      ...port,
+      *secondaryBusReset() {
+        yield* port.secondaryBusReset();
+        vm.gpu(at).faults.stuckReads.clear();
+      },
     };
-    return { ...port, secondaryBusReset };
   };
   const plan = planFor(machine, ["all=GPU0,GPU1,GPU2"]);
   const steps = plan.steps.map((step) => ({ ...step, farEndsFirst: [] }));
@@ -217,7 +220,7 @@ test("a GPU whose first cut failed is verified when its reset healed it", async 
 test("a link that a reset did not open again is said to be missing", async () => {
   const machine = await fencedApart();
   const vm = new VirtualMachine(machine);
-  const noReset = (at: string): GpuPort => ({ ...vm.port(at), secondaryBusReset: async () => {} });
+  const noReset = (at: string): GpuPort => ({ ...vm.port(at), secondaryBusReset: () => pause(0) });
   const result = await carryOutPlan(planFor(machine, ["a=GPU0,GPU1", "b=GPU2"]), noReset);
   assert.equal(result.gpus[0]?.verified, false);
   assert.match(result.gpus[0]?.reason ?? "", /link 0, 4 is cut although it is to stay up/);
@@ -231,8 +234,8 @@ test("a reset that fails is followed by restore and cut all the same, and is not
     if (at !== GPU0) return port;
     return {
       ...port,
-      secondaryBusReset: async () => {
-        await port.secondaryBusReset();
+      *secondaryBusReset() {
+        yield* port.secondaryBusReset();
         throw new Error("the port did not come back in time");
       },
     };
@@ -252,8 +255,8 @@ test("a reset that takes another GPU's fence with it is found by the last read-b
     const port = vm.port(at);
     return {
       ...port,
-      secondaryBusReset: async () => {
-        await port.secondaryBusReset();
+      *secondaryBusReset() {
+        yield* port.secondaryBusReset();
         if (at === GPU1) vm.gpu(GPU2).secondaryBusReset();
       },
     };
@@ -354,9 +357,7 @@ test("whatever breaks, what is called verified is proven by registers, and no li
         const plan = planFor(machine, assign);
         const result = await carryOutPlan(plan, (at) => {
           const port = vm.port(at);
-          return dead.has(at)
-            ? { ...port, secondaryBusReset: async () => Promise.reject(new Error("no reset")) }
-            : port;
+          return dead.has(at) ? { ...port, secondaryBusReset: noReset } : port;
         });
         for (const [i, gpu] of result.gpus.entries()) {
           if (!gpu.verified) {
@@ -372,6 +373,10 @@ test("whatever breaks, what is called verified is proven by registers, and no li
     { numRuns: 150 },
   );
 });
+
+function noReset(): never {
+  throw new Error("no reset");
+}
 
 function withDriver(machine: Machine, index: number): Machine {
   const address = machine.gpus[index]?.address;

@@ -70,8 +70,13 @@ async function watched(vm: VirtualMachine, plan: Plan): Promise<FenceResult> {
   };
   const port = (at: string): GpuPort => {
     const { holdNpuLinks, releaseNpuLinks, ...own } = vm.port(at);
-    const then = (what: string, action: (() => Promise<void>) | undefined) =>
-      action && { [what]: () => action().then(() => look(`${what} of ${at}`)) };
+    const then = (what: string, action: (() => void) | undefined) =>
+      action && {
+        [what]: () => {
+          action();
+          look(`${what} of ${at}`);
+        },
+      };
     return {
       ...own,
       writeBar0: (offset, value) => {
@@ -82,7 +87,10 @@ async function watched(vm: VirtualMachine, plan: Plan): Promise<FenceResult> {
         own.writeConfig(offset, size, value);
         look(`a config write to ${at}`);
       },
-      ...then("secondaryBusReset", own.secondaryBusReset),
+      *secondaryBusReset() {
+        yield* own.secondaryBusReset();
+        look(`a reset of ${at}`);
+      },
       ...then("holdNpuLinks", holdNpuLinks),
       ...then("releaseNpuLinks", releaseNpuLinks),
     };

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { builtinMachine } from "../machine/builtin.js";
+import { pause } from "../vfio/steps.js";
 import { VirtualMachine } from "../virtual/virtual_machine.js";
 import type { GpuPort } from "./gpu_port.js";
 import { restoreConfig, saveConfig } from "./saved_config.js";
@@ -72,7 +73,7 @@ test("a capability list that loops or leads nowhere ends the search", () => {
       writeConfig: () => {},
       readBar0: () => 0,
       writeBar0: () => {},
-      secondaryBusReset: async () => {},
+      secondaryBusReset: () => pause(0),
     };
     assert.equal(saveConfig(port).length, 10, "only the header's registers");
   }
