@@ -1,6 +1,5 @@
 import { ga100LinkRegisters, NV_PMC_BOOT_0, PART_FACTS, type PartFacts } from "../machine/part.js";
 import type { LinkRegisters, Recorded } from "./link_registers.js";
-import { PRI_DECODE_ERROR } from "./pri_error.js";
 
 /** One link's pair of one-bit registers. */
 interface LinkBlock {
@@ -37,21 +36,22 @@ export class BlockLockRegisters implements LinkRegisters {
     });
   }
 
-  read(offset: number): number {
+  read(offset: number): number | undefined {
     if (offset === NV_PMC_BOOT_0) return this.#boot0;
     const place = PLACES.get(offset);
-    if (place === undefined) return PRI_DECODE_ERROR;
-    return this.#links[place.link]?.[place.name] ?? PRI_DECODE_ERROR;
+    return place && this.#links[place.link]?.[place.name];
   }
 
-  write(offset: number, value: number): void {
+  write(offset: number, value: number): boolean {
+    if (offset === NV_PMC_BOOT_0) return true;
     const place = PLACES.get(offset);
     const link = this.#links[place?.link ?? -1];
-    if (place === undefined || link === undefined || link.lock === 1) return;
-    link[place.name] = value & 1;
+    if (place === undefined || link === undefined) return false;
+    if (link.lock === 0) link[place.name] = value & 1;
+    return true;
   }
 
-  secondaryBusReset(): void {
+  reset(): void {
     for (const link of this.#links) {
       link.block = 0;
       link.lock = 0;

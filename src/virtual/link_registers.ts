@@ -2,17 +2,11 @@ import type { Evidence, Part } from "../machine/machine.js";
 import { isReadable, partFacts } from "../machine/part.js";
 import { BlockLockRegisters } from "./block_lock_registers.js";
 import { MaskRegisters } from "./mask_registers.js";
-import { PRI_DECODE_ERROR } from "./pri_error.js";
+import type { RegisterUnit } from "./register_unit.js";
 
-/** The 32-bit registers of one part in BAR0, as far as its links are concerned. */
-export interface LinkRegisters {
-  /** An unsigned 32-bit value; `0xBADFxxxx` where nothing answers. */
-  read(offset: number): number;
-  /** Writes to what cannot be reached, or is not there, are lost. */
-  write(offset: number, value: number): void;
-  /** Secondary bus reset: everything back to its reset value. */
-  secondaryBusReset(): void;
-  /** Function level reset: as above, save what only a secondary bus reset clears. */
+/** The registers of one part in BAR0 that say what it is and cut its links. A secondary bus reset resets all of them. */
+export interface LinkRegisters extends RegisterUnit {
+  /** Function level reset: as a secondary bus reset, save what only that one clears. */
   functionLevelReset(): void;
   /** Whether the chip's side of link n is in a state to train. */
   enabled(link: number): boolean;
@@ -20,11 +14,11 @@ export interface LinkRegisters {
 
 /** The registers of a part nobody has modelled: nothing answers, so nothing can be proven about it. */
 class NoRegisters implements LinkRegisters {
-  read(): number {
-    return PRI_DECODE_ERROR;
+  read(): undefined {}
+  write(): boolean {
+    return false;
   }
-  write(): void {}
-  secondaryBusReset(): void {}
+  reset(): void {}
   functionLevelReset(): void {}
   enabled(): boolean {
     return true;

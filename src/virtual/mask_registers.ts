@@ -7,7 +7,7 @@ import {
   type PartFacts,
 } from "../machine/part.js";
 import type { LinkRegisters, Recorded } from "./link_registers.js";
-import { PRI_CLIENT_IN_RESET, PRI_DECODE_ERROR, PRI_RING_DEAD } from "./pri_error.js";
+import { PRI_CLIENT_IN_RESET, PRI_RING_DEAD } from "./pri_error.js";
 
 /** Priv ring command register, and its command "enumerate the stations and start the ring" (nouveau privring/gp10b.c). */
 const PRI_RING_COMMAND = 0x12004c;
@@ -37,7 +37,7 @@ export class MaskRegisters implements LinkRegisters {
     this.#disable = ((recorded.get(LINK_DISABLE) ?? 0) & this.#linkBits) >>> 0;
   }
 
-  read(offset: number): number {
+  read(offset: number): number | undefined {
     switch (offset) {
       case NV_PMC_BOOT_0:
         return this.#boot0;
@@ -50,28 +50,32 @@ export class MaskRegisters implements LinkRegisters {
       case LINK_DISABLE:
         return this.#linkUnit() ?? this.#disable;
       default:
-        return PRI_DECODE_ERROR;
+        return undefined;
     }
   }
 
-  write(offset: number, value: number): void {
+  write(offset: number, value: number): boolean {
     switch (offset) {
+      case NV_PMC_BOOT_0:
+        return true;
       case NV_PMC_ENABLE:
         this.#enable = value >>> 0;
-        break;
+        return true;
       case PRI_RING_COMMAND:
         if (value === ENUMERATE_AND_START) this.#ring = "started";
-        break;
+        return true;
       case PRI_DECODE_CONFIG:
         if (value === WAIT_FOR_RING_START && this.#ring === "started") this.#ring = "running";
-        break;
+        return true;
       case LINK_DISABLE:
         if (this.#linkUnit() === undefined) this.#disable = (this.#disable | (value & this.#linkBits)) >>> 0;
-        break;
+        return true;
+      default:
+        return false;
     }
   }
 
-  secondaryBusReset(): void {
+  reset(): void {
     this.#ring = "stopped";
     this.#enable = PMC_ENABLE_RESET;
     this.#disable = 0;

@@ -5,3 +5,5 @@
 export const PRI_DECODE_ERROR = 0xbadf1100;
 export const PRI_CLIENT_IN_RESET = 0xbadf1200;
 export const PRI_RING_DEAD = 0xbadf3000;
+/** What the {@link PeerWindow} of linkfence's own gives where no link leads to memory: one of the same range. */
+export const PRI_PEER_LINK_DOWN = 0xbadf5040;

@@ -1,10 +1,11 @@
 import type { Link, Machine } from "../machine/machine.js";
 import { type PciAddress, splitAddress } from "../pci/address.js";
-import type { Steps } from "../vfio/steps.js";
+import { pause, type Steps } from "../vfio/steps.js";
 import { append } from "./append.js";
 import type { ConfigSize } from "./config_image.js";
 import { VirtualError } from "./error.js";
 import { endKey, type Pairing, pairLinks } from "./far_ends.js";
+import type { VideoMemory } from "./video_memory.js";
 import { VirtualBridge } from "./virtual_bridge.js";
 import { VirtualGpu } from "./virtual_gpu.js";
 
@@ -13,6 +14,16 @@ import { VirtualGpu } from "./virtual_gpu.js";
  * through (skiboot hw/npu2.c, the filter on the bridge control register); a raw write at the port does not.
  */
 export type ResetPath = "firmware" | "port";
+
+/** How long a reset holds the bus, in milliseconds: the least that a port must (PCIe base specification 6.6.1: 1 ms). */
+export const RESET_HOLD_MS = 2;
+/** How long after it config space must not be accessed yet, in milliseconds (PCIe base specification 6.6.1). */
+export const CONFIG_READY_MS = 100;
+
+export interface VirtualMachineOptions {
+  /** A reset clears the GPU's memory. Without it the memory keeps what it holds, as it may on a card. */
+  resetClearsMemory?: boolean;
+}
 
 /** What a fence needs of a virtual GPU: register and config access, and the resets of the platform around it. */
 export interface VirtualPort {
@@ -35,11 +46,19 @@ export class VirtualMachine {
   readonly #bridgesOf = new Map<PciAddress, VirtualBridge[]>();
   readonly #gpusOnBus = new Map<string, VirtualGpu[]>();
   readonly #pairing: Pairing;
+  readonly #resetClearsMemory: boolean;
 
-  constructor(readonly machine: Machine) {
+  constructor(
+    readonly machine: Machine,
+    options: VirtualMachineOptions = {},
+  ) {
+    this.#resetClearsMemory = options.resetClearsMemory ?? false;
     const functions = new Map(machine.functions.map((fn) => [fn.address, fn]));
     for (const gpu of machine.gpus) {
-      const virtual = new VirtualGpu(gpu, functions.get(gpu.address));
+      const virtual = new VirtualGpu(gpu, functions.get(gpu.address), {
+        linkUp: (link) => this.linkUp(gpu.address, link),
+        memory: (link) => this.peerAccess(gpu.address, link),
+      });
       this.#gpus.set(gpu.address, virtual);
       append(this.#gpusOnBus, busOf(gpu.address), virtual);
     }
@@ -79,6 +98,13 @@ export class VirtualMachine {
     return up.map((link) => link.number).sort((a, b) => a - b);
   }
 
+  /** The memory that the GPU reaches over link n: the far GPU's while the link is up, undefined when there is none. */
+  peerAccess(address: PciAddress, link: number): VideoMemory | undefined {
+    const far = this.gpu(address).gpu.links.find((each) => each.number === link)?.far;
+    if (far?.kind !== "gpu" || !this.linkUp(address, link)) return undefined;
+    return this.#gpus.get(far.gpu)?.memory;
+  }
+
   /** Puts the CPU's ends of the GPU's links into reset, so that the GPU may be reset. */
   holdNpuLinks(address: PciAddress): void {
     for (const bridge of this.#bridgesOf.get(address) ?? []) bridge.inReset = true;
@@ -90,15 +116,33 @@ export class VirtualMachine {
   }
 
   /**
-   * Secondary bus reset at the port above the GPU. It hits every function of that bus; an NPU bridge whose link is not in
-   * reset by then freezes, with an interrupt counted in {@link hmis}.
+   * Secondary bus reset at the port above the GPU, in no time. It hits every function of that bus; an NPU bridge whose
+   * link is not in reset by then freezes, with an interrupt counted in {@link hmis}.
    */
   secondaryBusReset(address: PciAddress, through: ResetPath): void {
-    this.gpu(address);
-    for (const gpu of this.#gpusOnBus.get(busOf(address)) ?? []) {
-      if (through === "firmware") this.holdNpuLinks(gpu.gpu.address);
-      gpu.secondaryBusReset();
-      for (const bridge of this.#bridgesOf.get(gpu.gpu.address) ?? []) if (bridge.farEndReset()) this.hmis++;
+    for (const gpu of this.#onBusOf(address)) {
+      this.#reset(gpu, through, () => gpu.secondaryBusReset());
+      if (this.#resetClearsMemory) gpu.memory?.clear();
+    }
+  }
+
+  /**
+   * The same reset in the time that it takes on a real bus: {@link RESET_HOLD_MS}, and {@link CONFIG_READY_MS} until the
+   * functions answer again. Until then their config space and BARs read all ones and writes are lost. Through firmware,
+   * the NPU's links train again after it.
+   */
+  *resetSteps(address: PciAddress, through: ResetPath): Steps {
+    const gpus = this.#onBusOf(address);
+    for (const gpu of gpus) this.#reset(gpu, through, () => gpu.beginReset());
+    try {
+      const ready = performance.now() + RESET_HOLD_MS + CONFIG_READY_MS;
+      if (this.#resetClearsMemory) for (const { memory } of gpus) if (memory !== undefined) yield* memory.clearSteps();
+      yield* pause(Math.max(0, ready - performance.now()));
+    } finally {
+      for (const gpu of gpus) {
+        gpu.endReset();
+        if (through === "firmware") this.releaseNpuLinks(gpu.gpu.address);
+      }
     }
   }
 
@@ -118,7 +162,7 @@ export class VirtualMachine {
       writeConfig: (offset, size, value) => gpu.writeConfig(offset, size, value),
       readBar0: (offset) => gpu.readBar0(offset),
       writeBar0: (offset, value) => gpu.writeBar0(offset, value),
-      secondaryBusReset: () => this.#resetSteps(address),
+      secondaryBusReset: () => this.#portReset(address),
       linksUp: () => this.linksUp(address),
     };
     if (!this.#bridgesOf.has(address)) return port;
@@ -129,8 +173,21 @@ export class VirtualMachine {
     };
   }
 
+  /** What a reset does when it begins, save to the memory. */
+  #reset(gpu: VirtualGpu, through: ResetPath, hit: () => void): void {
+    const { address } = gpu.gpu;
+    if (through === "firmware") this.holdNpuLinks(address);
+    hit();
+    for (const bridge of this.#bridgesOf.get(address) ?? []) if (bridge.farEndReset()) this.hmis++;
+  }
+
+  #onBusOf(address: PciAddress): readonly VirtualGpu[] {
+    this.gpu(address);
+    return this.#gpusOnBus.get(busOf(address)) ?? [];
+  }
+
   // biome-ignore lint/correctness/useYield: a virtual port takes no time
-  *#resetSteps(address: PciAddress): Steps {
+  *#portReset(address: PciAddress): Steps {
     this.secondaryBusReset(address, "port");
   }
 
