@@ -9,6 +9,7 @@ import {
   INITIATE_FLR,
   MSI,
   POWER_MANAGEMENT,
+  type StandardBodies,
   standardCapability,
 } from "./standard_capabilities.js";
 
@@ -60,17 +61,25 @@ export class ConfigImage {
   /**
    * Builds the image as firmware and the kernel left it: BARs assigned, decoding on where the function says so.
    * @param most bytes at most, for a function whose bus has no more config space
+   * @param bodies what its standard capabilities hold, when not what a GPU's do
    */
-  constructor(fn: PciFunction, most: 256 | 4096 = 4096) {
+  constructor(fn: PciFunction, most: 256 | 4096 = 4096, bodies: StandardBodies = standardCapability) {
     const standard = standardPlaces(fn.capabilities);
-    this.#express = offsetOf(EXPRESS, standard, fn);
-    this.#msi = offsetOf(MSI, standard, fn);
-    this.#power = offsetOf(POWER_MANAGEMENT, standard, fn);
+    const bodyOf = ({ id, room }: CapabilityPlace) => bodies(id, fn, room);
+    // One that has no room for its body is in the list, but not there to be used.
+    const offsetOf = (id: number) => standard.find((place) => place.id === id && bodyOf(place) !== undefined)?.offset;
+    this.#express = offsetOf(EXPRESS);
+    this.#msi = offsetOf(MSI);
+    this.#power = offsetOf(POWER_MANAGEMENT);
     this.#bars = fn.bars;
     this.#registers = new ConfigRegisters(this.#express === undefined ? 256 : most);
     this.#registers.define(headerRegisters(fn, standard[0]?.offset));
     for (const bar of fn.bars) this.#registers.define(barRegisters(bar));
-    this.#putStandard(fn, standard);
+    standard.forEach((place, i) => {
+      const next = standard[i + 1]?.offset ?? 0;
+      this.#registers.define([{ at: 0, size: 2, value: (place.id & 0xff) | (next << 8) }], place.offset);
+      this.#registers.define(bodyOf(place) ?? [], place.offset);
+    });
     if (this.size === 4096) this.#putExtended(extendedPlaces(fn.capabilities));
     this.#resetValues = this.#registers.copy();
     this.#assign(fn.bars);
@@ -169,13 +178,6 @@ export class ConfigImage {
     return (this.#registers.double(express + DEVICE_CAPABILITIES) & FLR_CAPABLE) !== 0;
   }
 
-  #putStandard(fn: PciFunction, standard: readonly CapabilityPlace[]): void {
-    standard.forEach(({ offset, id, room }, i) => {
-      this.#registers.define([{ at: 0, size: 2, value: (id & 0xff) | ((standard[i + 1]?.offset ?? 0) << 8) }], offset);
-      this.#registers.define(standardCapability(id, fn, room) ?? [], offset);
-    });
-  }
-
   #putExtended(extended: readonly CapabilityPlace[]): void {
     extended.forEach(({ offset, id, room }, i) => {
       const { version, registers } = extendedCapability(id, room);
@@ -211,11 +213,6 @@ function headerRegisters(fn: PciFunction, firstCapability: number | undefined): 
     { at: 0x3c, size: 1, writable: 0xff },
     { at: 0x3d, size: 1, value: PIN_A },
   ];
-}
-
-/** Where a standard capability lies whose whole body is there. */
-function offsetOf(id: number, places: readonly CapabilityPlace[], fn: PciFunction): number | undefined {
-  return places.find((place) => place.id === id && standardCapability(id, fn, place.room) !== undefined)?.offset;
 }
 
 function isD1OrD2(value: number): boolean {

@@ -4,7 +4,7 @@ import type { ConfigRegister } from "./config_registers.js";
 /** Ids of the standard capability list (PCI Code and ID Assignment specification). */
 export const POWER_MANAGEMENT = 0x01;
 export const MSI = 0x05;
-const VENDOR_SPECIFIC = 0x09;
+export const VENDOR_SPECIFIC = 0x09;
 export const EXPRESS = 0x10;
 const MSI_X = 0x11;
 
@@ -51,17 +51,13 @@ const MSI_X_REGISTERS: readonly ConfigRegister[] = [
   { at: 0x08, size: 4, value: 0x00ba0000 },
 ];
 
-/** The NPU bridge's: its length, and version 1 (skiboot hw/npu2.c, `npu2_populate_vendor_cap`). */
-const VENDOR_REGISTERS: readonly ConfigRegister[] = [
-  { at: 0x02, size: 1, value: 0x10 },
-  { at: 0x03, size: 1, value: 1 },
-];
-
 /**
- * What follows the id and the pointer of a standard capability.
- * @param room bytes from its offset to the next capability or the end of the space
- * @returns undefined for a capability that is not known here, or has no room
+ * What follows the id and the pointer of a standard capability of a function, which has `room` bytes from its offset to
+ * the next capability or the end of the space; undefined for one that is not known or has too little room.
  */
+export type StandardBodies = (id: number, fn: PciFunction, room: number) => readonly ConfigRegister[] | undefined;
+
+/** {@link StandardBodies} of a GPU. */
 export function standardCapability(id: number, fn: PciFunction, room: number): readonly ConfigRegister[] | undefined {
   const [length, registers] = body(id, fn, room);
   return length > 0 && length <= room ? registers : undefined;
@@ -76,7 +72,7 @@ function body(id: number, fn: PciFunction, room: number): [length: number, regis
     case MSI_X:
       return [0x0c, MSI_X_REGISTERS];
     case VENDOR_SPECIFIC:
-      return [0x10, VENDOR_REGISTERS];
+      return [0x04, [{ at: 0x02, size: 1, value: 0x04 }]];
     case EXPRESS:
       return room < EXPRESS_V2_LENGTH ? [EXPRESS_V1_LENGTH, expressV1(fn, 1)] : [EXPRESS_V2_LENGTH, expressV2(fn)];
     default:

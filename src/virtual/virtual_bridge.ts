@@ -1,10 +1,16 @@
 import type { Bridge } from "../machine/machine.js";
-import type { PciFunction } from "../pci/function.js";
+import { capabilityName } from "../pci/capability_name.js";
+import type { Bar, Capability, PciFunction } from "../pci/function.js";
+import { bridgeCapabilities } from "./bridge_capabilities.js";
 import { ConfigImage, type ConfigSize } from "./config_image.js";
 
 const IBM = 0x1014;
 const NPU_BRIDGE = 0x04ea;
 const CLASS_OTHER_BRIDGE = 0x068001;
+/** What skiboot's `pci_virt_add_device` gives an NPU bridge. */
+const CONFIG_SIZE = 256;
+/** The first of the two BARs that firmware leaves free. */
+const RAM_BAR = 4;
 
 /**
  * An NPU bridge: the CPU's end of one NVLink. A link that is taken down under it raises a hardware management interrupt
@@ -16,6 +22,7 @@ export class VirtualBridge {
   /** Nothing answers until the NPU's host bridge is reset. */
   frozen = false;
   readonly #function: PciFunction | undefined;
+  #ramSize = 0;
   #image: ConfigImage | undefined;
 
   constructor(
@@ -25,14 +32,40 @@ export class VirtualBridge {
     this.#function = fn;
   }
 
+  /** Config space, whether the bridge is frozen or not. */
+  get config(): ConfigImage {
+    this.#image ??= this.#makeImage();
+    return this.#image;
+  }
+
+  /**
+   * Shows GPU memory of so many bytes (a power of two) as a 64-bit prefetchable BAR4, which no NPU bridge has: a way in
+   * for hypervisors that map a device's BARs and no other region. Config space begins anew.
+   */
+  addRamBar(size: number): void {
+    this.#ramSize = size;
+    this.#image = undefined;
+  }
+
   /** Reads config space; all ones while frozen. */
   readConfig(offset: number, size: ConfigSize): number {
-    return this.frozen ? 2 ** (8 * size) - 1 : this.#config.read(offset, size);
+    return this.frozen ? 2 ** (8 * size) - 1 : this.config.read(offset, size);
   }
 
   /** Writes config space. The emulated function level reset is how Linux puts the link into reset by hand. */
   writeConfig(offset: number, size: ConfigSize, value: number): void {
-    if (!this.frozen && this.#config.write(offset, size, value)) this.inReset = true;
+    if (!this.frozen && this.config.write(offset, size, value)) this.inReset = true;
+  }
+
+  /** {@link readConfig} for any length and alignment. */
+  readConfigBytes(offset: number, data: Uint8Array): void {
+    if (this.frozen) data.fill(0xff);
+    else this.config.readBytes(offset, data);
+  }
+
+  /** {@link writeConfig} for any length and alignment. */
+  writeConfigBytes(offset: number, data: Uint8Array): void {
+    if (!this.frozen && this.config.writeBytes(offset, data)) this.inReset = true;
   }
 
   /** The GPU at the other end is being reset; returns whether that froze the bridge. */
@@ -53,13 +86,24 @@ export class VirtualBridge {
     return !this.inReset && !this.frozen;
   }
 
-  get #config(): ConfigImage {
-    this.#image ??= new ConfigImage(completeBridge(this.bridge, this.#function));
-    return this.#image;
+  #makeImage(): ConfigImage {
+    const fn = completeBridge(this.bridge, this.#function);
+    const bars = this.#ramSize === 0 ? fn.bars : [...fn.bars.filter(belowRamBar), ramBar(this.#ramSize)];
+    const bodies = bridgeCapabilities(this.bridge.linkIndex, this.bridge.gpu !== undefined);
+    return new ConfigImage({ ...fn, bars }, CONFIG_SIZE, bodies);
   }
 }
 
-/** The function as firmware emulates it: two 64-bit BARs (NTL, GENID) and an Express capability with FLR. */
+function belowRamBar({ index, width }: Bar): boolean {
+  return index !== "rom" && (width === 64 ? index + 1 : index) < RAM_BAR;
+}
+
+function ramBar(size: number): Bar {
+  const memory = { kind: "memory", address: 0n, width: 64, prefetchable: true, disabled: true } as const;
+  return { ...memory, index: RAM_BAR, size: BigInt(size) };
+}
+
+/** The function as firmware emulates it: two 64-bit BARs (NTL, GENID), an Express capability with FLR, and its own. */
 function completeBridge(bridge: Bridge, known: PciFunction | undefined): PciFunction {
   const base: PciFunction = known ?? { address: bridge.address, bars: [], capabilities: [] };
   const bar = { kind: "memory", address: 0n, width: 64, prefetchable: false, disabled: true } as const;
@@ -77,8 +121,11 @@ function completeBridge(bridge: Bridge, known: PciFunction | undefined): PciFunc
             { ...bar, index: 0, size: 0x20000n },
             { ...bar, index: 2, size: 0x10000n },
           ],
-    capabilities:
-      base.capabilities.length > 0 ? base.capabilities : [{ offset: 0x40, id: 0x10, extended: false, name: "Express" }],
+    capabilities: base.capabilities.length > 0 ? base.capabilities : [standard(0x40, 0x10), standard(0x80, 0x09)],
     express: base.express ?? { type: "endpoint", slotImplemented: false, functionLevelReset: true },
   };
+}
+
+function standard(offset: number, id: number): Capability {
+  return { offset, id, extended: false, name: capabilityName(id, false) };
 }
