@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
+import { Worker } from "node:worker_threads";
 import { createEventfd, createMemfd, drainEventfd, EventSignaller, libc, NativeMemory, OsError } from "./index.js";
 
 const F_SETFL = 4;
@@ -50,5 +52,49 @@ test("a signaller refuses what is no eventfd, and leaves nothing behind", () => 
   signaller.close();
   signaller.close();
   assert.equal(readdirSync("/proc/self/fd").length, before);
-  assert.equal(contexts(), 0);
+});
+
+test("signallers that follow each other share a queue, and closing one waits for nothing", () => {
+  const fd = createEventfd();
+  const signal = () => {
+    const signaller = new EventSignaller();
+    signaller.signal(fd);
+    const began = performance.now();
+    signaller.close();
+    return performance.now() - began;
+  };
+  signal();
+  const before = contexts();
+  const times = Array.from({ length: 20 }, signal);
+  assert.equal(contexts(), before);
+  assert.equal(drainEventfd(fd), 21n);
+  // Ending a queue takes the kernel a grace period, some 10 to 30 ms each.
+  assert.ok(Math.min(...times) < 2, `closing took ${times.map((time) => time.toFixed(1))} ms`);
+  const crowd = Array.from({ length: 17 }, () => new EventSignaller());
+  for (const signaller of crowd) signaller.signal(fd);
+  for (const signaller of crowd) signaller.close();
+  assert.ok(contexts() <= 16, "a few are kept, not all there ever were");
+  fd.close();
+});
+
+test("a queue is left to the next thread when its thread ends", async () => {
+  const code = `
+    const { workerData: { index, spares } } = await import("node:worker_threads");
+    const { register } = await import("tsx/esm/api");
+    register();
+    const { createEventfd, EventSignaller, useSpareQueues } = await import(index);
+    useSpareQueues(spares);
+    const [signaller, fd] = [new EventSignaller(), createEventfd()];
+    signaller.signal(fd);
+    signaller.close();
+    fd.close();`;
+  const spares = new BigUint64Array(new SharedArrayBuffer(16));
+  const index = new URL("./index.ts", import.meta.url).href;
+  const before = contexts();
+  for (let round = 0; round < 3; round++) {
+    const worker = new Worker(`(async () => {${code}})();`, { eval: true, workerData: { index, spares } });
+    await once(worker, "exit");
+  }
+  assert.ok(contexts() <= before + 1);
+  if (before > 0) assert.notEqual(spares[0], 0n);
 });

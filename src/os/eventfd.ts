@@ -6,6 +6,7 @@ import { checked, libc } from "./libc.js";
 import { createMemfd } from "./memfd.js";
 import { NativeMemory } from "./native_memory.js";
 import { POLLIN, POLLOUT, pollOne } from "./poll.js";
+import { keepSpareQueue, takeSpareQueue } from "./spare_queues.js";
 
 const EFD_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
@@ -80,7 +81,7 @@ const RESULTS_AT = 80;
  * thread.
  */
 export class EventSignaller {
-  /** Made at the first signal, for it takes the kernel tens of milliseconds to end it: no server should pay for none. */
+  /** Made at the first signal: most servers' clients never listen. */
   #queue: SignalQueue | undefined;
   readonly #empty = createMemfd("signals", 0);
 
@@ -108,7 +109,11 @@ class SignalQueue {
     const { address, view } = this.#memory;
     const file = empty.number;
     const calls = CALLS[process.arch];
-    if (calls !== undefined && libc().syscall(calls.setup, RESULTS, address, 0, 0, 0) === 0) this.#calls = calls;
+    view.setBigUint64(0, takeSpareQueue(), true);
+    const hasQueue = view.getBigUint64(0, true) !== 0n;
+    if (calls !== undefined && (hasQueue || libc().syscall(calls.setup, RESULTS, address, 0, 0, 0) === 0)) {
+      this.#calls = calls;
+    }
     this.#context = Number(view.getBigUint64(0, true));
     view.setBigUint64(LIST, BigInt(address + IOCB), true);
     view.setUint32(IOCB + IOCB_FILE, file, true);
@@ -131,7 +136,8 @@ class SignalQueue {
   }
 
   close(): void {
-    if (this.#calls !== undefined) libc().syscall(this.#calls.destroy, this.#context, 0, 0, 0, 0);
+    if (this.#calls === undefined || keepSpareQueue(BigInt(this.#context))) return;
+    libc().syscall(this.#calls.destroy, this.#context, 0, 0, 0, 0);
   }
 
   #submit(calls: typeof COMMON): number {

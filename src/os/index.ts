@@ -9,4 +9,5 @@ export * from "./memfd.js";
 export * from "./native_memory.js";
 export * from "./poll.js";
 export * from "./socket_message.js";
+export { sharedSpareQueues, useSpareQueues } from "./spare_queues.js";
 export * from "./unix_socket.js";

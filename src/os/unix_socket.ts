@@ -1,4 +1,4 @@
-import { fchmodSync } from "node:fs";
+import { chmodSync, fchmodSync, lchownSync, unlinkSync } from "node:fs";
 import { constants } from "node:os";
 import { OsError } from "./error.js";
 import { Fd } from "./fd.js";
@@ -14,7 +14,7 @@ const SO_SNDBUF = 7;
 const SO_PEERCRED = process.arch === "ppc64" ? 21 : 17;
 const SHUT_RDWR = 2;
 
-const { EAGAIN, EINTR, ECONNABORTED, ENAMETOOLONG } = constants.errno;
+const { EAGAIN, EINTR, EINVAL, ECONNABORTED, ENAMETOOLONG } = constants.errno;
 
 /** Who is at the other end of a Unix socket, as the kernel saw it when the connection was made. */
 export interface PeerCredentials {
@@ -42,23 +42,55 @@ function createSocket(): Fd {
   return new Fd(checked(libc().socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket"));
 }
 
+/** Who may connect to a socket besides its owner. */
+export interface ListenOptions {
+  /** The id of a group whose members may (the file has mode 0660 then, else 0600). */
+  group?: number | undefined;
+}
+
+const BACKLOG = 16;
+
 /**
- * A listening, non-blocking Unix stream socket at a path that must be free. Only this user can connect to it.
- * @throws {OsError} EADDRINUSE when the path exists, ENAMETOOLONG above {@link MAX_SOCKET_PATH} bytes
+ * A listening, non-blocking Unix stream socket at a path that must be free. There is no moment at which anybody can
+ * connect who is not to.
+ * @throws {OsError} EADDRINUSE when the path exists, ENAMETOOLONG above {@link MAX_SOCKET_PATH} bytes; EPERM for a group
+ * that this process is not in, EINVAL for what is no group's id. Nothing is left behind then
  */
-export function listenUnix(path: string, backlog = 16): Fd {
+export function listenUnix(path: string, { group }: ListenOptions = {}): Fd {
   const address = socketAddress(path);
   const fd = createSocket();
+  let bound = false;
   try {
-    // The file inherits the socket's mode, so there is no moment at which others could connect.
+    // The file inherits the socket's mode, whatever the umask allows.
     fchmodSync(fd.number, 0o600);
     checked(libc().bind(fd.number, address.address, address.bytes.length), "bind", path);
-    checked(libc().listen(fd.number, backlog), "listen", path);
+    bound = true;
+    if (group !== undefined) openToGroup(path, group);
+    checked(libc().listen(fd.number, BACKLOG), "listen", path);
   } catch (error) {
+    if (bound) unlinkSync(path);
     fd.close();
     throw error;
   }
   return fd;
+}
+
+/** The highest group id: the next one means "leave it as it is" to chown(2). */
+const MAX_GROUP = 2 ** 32 - 2;
+
+/** Nobody can connect yet: the socket does not listen. The group comes first, or its former group could. */
+function openToGroup(path: string, group: number): void {
+  if (!Number.isInteger(group) || group < 0 || group > MAX_GROUP) {
+    throw new OsError("chown", EINVAL, `${path} (${group} is no group's id)`);
+  }
+  try {
+    lchownSync(path, -1, group);
+    chmodSync(path, 0o660);
+  } catch (error) {
+    const { errno, syscall } = error as NodeJS.ErrnoException;
+    if (errno === undefined) throw error;
+    throw new OsError(syscall ?? "chown", -errno, `${path} to group ${group} (one has to be in it, or root)`);
+  }
 }
 
 /**

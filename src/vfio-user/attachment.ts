@@ -64,6 +64,11 @@ export class Attachment implements DeviceClient {
     this.#opened = true;
   }
 
+  /** Whether the device knows of its client. */
+  get isOpen(): boolean {
+    return this.#opened;
+  }
+
   trigger(index: number, subindex: number): boolean {
     return this.#irqs.trigger(index, subindex);
   }

@@ -37,9 +37,7 @@ import {
   REGION_IO_FDS_SIZE,
   SUB_REGION_SIZE,
 } from "./region_io_fds.js";
-
-/** How long a device may take to reset, in milliseconds. */
-const RESET_TIMEOUT = 30_000;
+import { RESET_TIMEOUT } from "./server_limits.js";
 
 /** The payload of a reply and the descriptors that go along, which stay their owner's. */
 export interface Reply {
@@ -116,24 +114,19 @@ export function refuseFds(command: number, fds: readonly Fd[]): void {
 }
 
 /**
- * The region of an access, once everything about the access is known to be allowed.
- * @throws {VfioError} EINVAL
+ * How many bytes of an access are there: all, unless its region clips.
+ * @throws {VfioError} EINVAL for an access that is not allowed
  */
-export function checkAccess(
-  device: VfioDevice,
-  index: number,
-  offset: number,
-  count: number,
-  write: boolean,
-): VfioRegion {
+export function checkAccess(device: VfioDevice, index: number, offset: number, count: number, write: boolean): number {
   const region = device.regions[index];
-  if (region === undefined || count === 0 || count > region.size || offset > region.size - count) {
+  const left = region === undefined ? 0 : region.size - offset;
+  if (region === undefined || count === 0 || left <= 0 || (left < count && region.clips !== true)) {
     throw new VfioError("EINVAL", `access of ${count} bytes at 0x${offset.toString(16)} in region ${index}`);
   }
   if (write ? !region.writable : !region.readable) {
     throw new VfioError("EINVAL", `region ${index} may not be ${write ? "written" : "read"}`);
   }
-  return region;
+  return left < count ? left : count;
 }
 
 function needArgsz(argsz: number, size: number, command: number): void {
@@ -253,10 +246,12 @@ function irqInfo(device: VfioDevice, payload: Uint8Array): Reply {
 function writeMulti(device: VfioDevice, payload: Uint8Array): Reply {
   const writes = decodeWriteMulti(payload);
   // All or nothing: a client cannot tell which of them failed.
-  for (const { region, offset, data } of writes) {
+  const counts = writes.map(({ region, offset, data }) => {
     if (offset > Number.MAX_SAFE_INTEGER) throw new VfioError("EINVAL", `write at 0x${offset.toString(16)}`);
-    checkAccess(device, region, Number(offset), data.length, true);
+    return checkAccess(device, region, Number(offset), data.length, true);
+  });
+  for (const [index, { region, offset, data }] of writes.entries()) {
+    device.write(region, Number(offset), data.subarray(0, counts[index]));
   }
-  for (const { region, offset, data } of writes) device.write(region, Number(offset), data);
   return { payload: encodeWriteMultiReply(writes.length) };
 }

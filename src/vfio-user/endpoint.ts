@@ -1,15 +1,6 @@
-import { lstatSync, unlinkSync } from "node:fs";
-import {
-  acceptUnix,
-  connectUnix,
-  type Fd,
-  listenUnix,
-  OsError,
-  type PeerCredentials,
-  POLLIN,
-  peerCredentials,
-} from "../os/index.js";
+import { acceptUnix, type Fd, type PeerCredentials, POLLIN, peerCredentials } from "../os/index.js";
 import { type Steps, type VfioDevice, VfioError } from "../vfio/index.js";
+import { Listener } from "./listener.js";
 import { Refusal } from "./refusal.js";
 import { Session, type SessionEndpoint, type SessionHost } from "./session.js";
 
@@ -28,26 +19,30 @@ const ACCEPT_PAUSE = 100;
 /** One device's socket: it listens, has at most one session, and turns others away. */
 export class Endpoint implements SessionEndpoint {
   readonly #host: SessionHost;
-  readonly #listener: Fd;
+  readonly #listener: Listener;
   readonly #token: number;
-  readonly #inode: bigint;
   readonly #refusals = new Set<Refusal>();
   #session: Session | undefined;
   #peer: PeerCredentials | undefined;
-  /** Pieces of work that go on: a reset, and the end of the client that asked for it. */
+  /** Pieces of work that go on: what a client has begun, and its end. */
   #works = 0;
 
-  /** @throws {OsError} EADDRINUSE when somebody listens there or something other than a socket is in the way */
+  /** @throws {OsError} as {@link Listener} */
   constructor(
     host: SessionHost,
     readonly device: VfioDevice,
     readonly socket: string,
     private readonly onEvent: (event: ServerEvent) => void,
+    group?: number,
   ) {
     this.#host = host;
-    this.#listener = listenAt(socket);
-    this.#inode = lstatSync(socket, { bigint: true }).ino;
-    this.#token = host.poller.add(this.#listener, POLLIN, this);
+    this.#listener = new Listener(socket, group);
+    this.#token = host.poller.add(this.#listener.fd, POLLIN, this);
+  }
+
+  /** The socket's absolute path. */
+  get path(): string {
+    return this.#listener.path;
   }
 
   get session(): Session | undefined {
@@ -57,7 +52,7 @@ export class Endpoint implements SessionEndpoint {
   onReady(): void {
     let socket: Fd | undefined;
     try {
-      socket = acceptUnix(this.#listener);
+      socket = acceptUnix(this.#listener.fd);
     } catch (error) {
       this.#pauseAccepting(error);
       return;
@@ -109,21 +104,20 @@ export class Endpoint implements SessionEndpoint {
     this.#host.tasks.cancel(this.device);
     this.#host.tasks.cancel(this);
     for (const refusal of this.#refusals) refusal.end();
-    this.#host.poller.remove(this.#listener, this.#token);
+    this.#host.poller.remove(this.#listener.fd, this.#token);
     this.#listener.close();
-    removeSocket(this.socket, this.#inode);
   }
 
   /** Descriptors have run out, which may pass. Until then the waiting client would be reported again and again. */
   #pauseAccepting(error: unknown): void {
     this.onError(error);
-    this.#host.poller.modify(this.#listener, this.#token, 0);
+    this.#host.poller.modify(this.#listener.fd, this.#token, 0);
     this.#host.tasks.start(this, this.#acceptLater(), () => {});
   }
 
   *#acceptLater() {
     yield { deadline: performance.now() + ACCEPT_PAUSE };
-    this.#host.poller.modify(this.#listener, this.#token, POLLIN);
+    this.#host.poller.modify(this.#listener.fd, this.#token, POLLIN);
   }
 
   #refuse(socket: Fd, peer: PeerCredentials): void {
@@ -145,36 +139,4 @@ export class Endpoint implements SessionEndpoint {
 function* endLater(refusal: Refusal) {
   yield { deadline: performance.now() + REFUSAL_TIMEOUT };
   refusal.end();
-}
-
-/** Listens at a path, in place of a socket that a killed server has left there. */
-function listenAt(path: string): Fd {
-  let listener: Fd;
-  try {
-    listener = listenUnix(path);
-  } catch (error) {
-    if (!(error instanceof OsError) || error.code !== "EADDRINUSE" || !isLeftBehind(path)) throw error;
-    unlinkSync(path);
-    listener = listenUnix(path);
-  }
-  return listener;
-}
-
-function isLeftBehind(path: string): boolean {
-  if (!lstatSync(path).isSocket()) return false;
-  try {
-    connectUnix(path).close();
-    return false;
-  } catch (error) {
-    return error instanceof OsError && error.code === "ECONNREFUSED";
-  }
-}
-
-/** Removes the socket file, unless another has taken its place. */
-function removeSocket(path: string, inode: bigint): void {
-  try {
-    if (lstatSync(path, { bigint: true }).ino === inode) unlinkSync(path);
-  } catch {
-    // Somebody removed it already.
-  }
 }

@@ -44,10 +44,10 @@ export class RegionMessages {
     const low = view.getUint32(at + HEADER_SIZE, true);
     const high = view.getUint32(at + HEADER_SIZE + 4, true);
     const region = view.getUint32(at + HEADER_SIZE + 8, true);
-    const count = view.getUint32(at + HEADER_SIZE + 12, true);
-    if (count > MAX_DATA_XFER_SIZE) throw new VfioError("EINVAL", `REGION_READ of ${count} bytes of data`);
+    const asked = view.getUint32(at + HEADER_SIZE + 12, true);
+    if (asked > MAX_DATA_XFER_SIZE) throw new VfioError("EINVAL", `REGION_READ of ${asked} bytes of data`);
     const offset = high * 2 ** 32 + low;
-    checkAccess(this.#device, region, offset, count, false);
+    const count = checkAccess(this.#device, region, offset, asked, false);
     const reply = this.#reply;
     const data = this.#replyData[count] ?? reply.bytes.subarray(DATA, DATA + count);
     // The buffer held somebody else's reply, and a device may fill less than it should. A call of fill() would cost as
@@ -68,11 +68,11 @@ export class RegionMessages {
     const low = view.getUint32(at + HEADER_SIZE, true);
     const high = view.getUint32(at + HEADER_SIZE + 4, true);
     const region = view.getUint32(at + HEADER_SIZE + 8, true);
-    const count = view.getUint32(at + HEADER_SIZE + 12, true);
-    if (size !== DATA + count) throw new VfioError("EINVAL", `REGION_WRITE of ${size} bytes for ${count} of data`);
-    if (count > MAX_DATA_XFER_SIZE) throw new VfioError("EINVAL", `REGION_WRITE of ${count} bytes of data`);
+    const sent = view.getUint32(at + HEADER_SIZE + 12, true);
+    if (size !== DATA + sent) throw new VfioError("EINVAL", `REGION_WRITE of ${size} bytes for ${sent} of data`);
+    if (sent > MAX_DATA_XFER_SIZE) throw new VfioError("EINVAL", `REGION_WRITE of ${sent} bytes of data`);
     const offset = high * 2 ** 32 + low;
-    checkAccess(this.#device, region, offset, count, true);
+    const count = checkAccess(this.#device, region, offset, sent, true);
     this.#device.write(region, offset, this.#written(at + DATA, count));
     if (!wantsReply) return;
     putHeader(this.#reply.view, id, Command.REGION_WRITE, DATA, FLAG_TYPE_REPLY);

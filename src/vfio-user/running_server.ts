@@ -1,6 +1,12 @@
 import { rmSync } from "node:fs";
-import { MessageChannel, type MessagePort, Worker, type WorkerOptions } from "node:worker_threads";
-import { createEventfd, type Fd, signalEventfd } from "../os/index.js";
+import {
+  MessageChannel,
+  type MessagePort,
+  receiveMessageOnPort,
+  Worker,
+  type WorkerOptions,
+} from "node:worker_threads";
+import { createEventfd, type Fd, sharedSpareQueues, signalEventfd } from "../os/index.js";
 import type { ServerEvent } from "./endpoint.js";
 import { type Call, type Notice, type WorkerInput, WorkerState } from "./worker_protocol.js";
 
@@ -12,6 +18,8 @@ export interface StartOptions {
   data?: unknown;
   /** As in `ServerOptions`. */
   spin?: number;
+  /** As in `ServerOptions`. */
+  group?: number | undefined;
   onEvent?: (event: ServerEvent) => void;
 }
 
@@ -45,8 +53,17 @@ export class RunningServer {
     this.#wake = createEventfd();
     this.#port = port1;
     this.#state = new Int32Array(state);
-    const { module, data, spin = 0 } = options;
-    const input: WorkerInput = { module: String(module), data, spin, port: port2, wake: this.#wake.number, state };
+    const { module, data, spin = 0, group } = options;
+    const input: WorkerInput = {
+      module: String(module),
+      data,
+      spin,
+      group,
+      port: port2,
+      wake: this.#wake.number,
+      state,
+      spareQueues: sharedSpareQueues(),
+    };
     port1.on("message", (notice: Notice) => this.#onNotice(notice, options.onEvent));
     this.#worker = startWorker({ workerData: input, transferList: [port2], resourceLimits: LIMITS });
     watchExit(this);
@@ -61,7 +78,7 @@ export class RunningServer {
     this.done.catch(() => {});
   }
 
-  /** Paths of the sockets that are served. */
+  /** Absolute paths of the sockets that are served. */
   get sockets(): readonly string[] {
     return this.#sockets;
   }
@@ -77,7 +94,10 @@ export class RunningServer {
     return Promise.race([listening, ended]);
   }
 
-  /** Sends a message to the module's `onMessage`; the promise has its result, or what it threw. */
+  /**
+   * Sends a message to the module's `onMessage`. The promise has its result, or what it threw: at once, or when the steps
+   * have ended that it returned. It is rejected when the server stops before.
+   */
   call(message: unknown): Promise<unknown> {
     if (!running.has(this)) return Promise.reject(new Error("the server has ended"));
     const id = this.#nextCall++;
@@ -109,15 +129,20 @@ export class RunningServer {
     this.requestStop();
     Atomics.wait(this.#state, 0, WorkerState.STOPPING, EXIT_PATIENCE);
     // One that did not make it leaves its socket files, which nobody serves any more.
-    if (Atomics.load(this.#state, 0) !== WorkerState.CLOSED)
-      for (const path of this.#sockets) rmSync(path, { force: true });
+    if (Atomics.load(this.#state, 0) === WorkerState.CLOSED) return;
+    for (let last = receiveMessageOnPort(this.#port); last !== undefined; last = receiveMessageOnPort(this.#port)) {
+      const notice = last.message as Notice;
+      if (notice.kind === "sockets") this.#sockets = notice.sockets;
+    }
+    for (const path of this.#sockets) rmSync(path, { force: true });
   }
 
   #onNotice(notice: Notice, onEvent: ((event: ServerEvent) => void) | undefined): void {
     if (notice.kind === "event") {
       onEvent?.(notice.event as ServerEvent);
-    } else if (notice.kind === "ready") {
+    } else if (notice.kind === "sockets") {
       this.#sockets = notice.sockets;
+    } else if (notice.kind === "ready") {
       this.#onReady();
     } else {
       const call = this.#calls.get(notice.id);

@@ -27,8 +27,14 @@ export interface ServerOptions {
    * round trip between two CPUs several times faster, and burns one of them.
    */
   spin?: number;
+  /**
+   * Id of a group whose members may connect besides this user: the sockets have mode 0660 and that group, else 0600.
+   */
+  group?: number | undefined;
   /** Told what happens. */
   onEvent?: (event: ServerEvent) => void;
+  /** @internal Told the absolute paths of all sockets whenever they change. */
+  onSockets?: (paths: string[]) => void;
 }
 
 /** While a client is served by spinning, the others are looked after every so many messages. */
@@ -50,19 +56,24 @@ export class VfioUserServer implements SessionHost {
   readonly replyData = smallReplies(this.reply);
   readonly #endpoints: Endpoint[] = [];
   readonly #spin: number;
+  readonly #group: number | undefined;
   readonly #stop: Fd;
   readonly #onEvent: (event: ServerEvent) => void;
+  readonly #onSockets: (paths: string[]) => void;
   #again: Session[] = [];
   #recent: Session | undefined;
   #stopped = false;
 
   /**
    * Listens for every device.
-   * @throws {OsError} EADDRINUSE and the like; nothing is left behind then
+   * @throws {OsError} EADDRINUSE, EPERM for a group that this process is not in, and the like; nothing is left behind
+   * then
    */
   constructor(devices: readonly ServedDevice[], options: ServerOptions = {}) {
     this.#spin = (options.spin ?? 0) / 1000;
+    this.#group = options.group;
     this.#onEvent = options.onEvent ?? (() => {});
+    this.#onSockets = options.onSockets ?? (() => {});
     this.#stop = createEventfd();
     this.poller.add(this.#stop, POLLIN, { onReady: () => this.stop() });
     try {
@@ -75,13 +86,16 @@ export class VfioUserServer implements SessionHost {
 
   /** Serves one more device. @throws {OsError} as the constructor */
   add(device: VfioDevice, socket: string): void {
-    this.#endpoints.push(new Endpoint(this, device, socket, this.#onEvent));
+    this.#endpoints.push(new Endpoint(this, device, socket, this.#onEvent, this.#group));
+    this.#reportSockets();
   }
 
-  /** Stops serving a device, disconnecting its client. */
+  /** Stops serving a device, disconnecting its client, if it is served. Work of the device is cancelled. */
   remove(device: VfioDevice): void {
     const index = this.#endpoints.findIndex((endpoint) => endpoint.device === device);
-    if (index >= 0) for (const endpoint of this.#endpoints.splice(index, 1)) endpoint.close();
+    if (index < 0) return;
+    for (const endpoint of this.#endpoints.splice(index, 1)) endpoint.close();
+    this.#reportSockets();
   }
 
   /** Number of an eventfd that stops {@link run} when it is signalled, from whatever thread. */
@@ -148,6 +162,10 @@ export class VfioUserServer implements SessionHost {
         return;
       }
     }
+  }
+
+  #reportSockets(): void {
+    this.#onSockets(this.#endpoints.map(({ path }) => path));
   }
 
   #timeout(limit: number): number {

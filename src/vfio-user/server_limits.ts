@@ -16,6 +16,8 @@ export const MAX_DMA_MAPS = 65535;
  * so many. A virtual machine has a handful.
  */
 export const MAX_DMA_FILES = 256;
+/** How long a device may take to reset, and for what it does before a client comes and after one went, in milliseconds. */
+export const RESET_TIMEOUT = 30_000;
 /** Any alignment would do; clients want to hear of the page size. */
 const PGSIZES = 4096;
 

@@ -13,9 +13,9 @@ import {
   socketPair,
   WOULD_BLOCK,
 } from "../os/index.js";
-import { type Steps, type VfioDevice, VfioError } from "../vfio/index.js";
+import { type Steps, type VfioDevice, VfioError, withinTime } from "../vfio/index.js";
 import { Attachment } from "./attachment.js";
-import { answer, begin, type LongCommand, type Reply, refuseFds } from "./commands.js";
+import { answer, begin, type Reply, refuseFds } from "./commands.js";
 import { DmaRequests } from "./dma_requests.js";
 import {
   Command,
@@ -33,9 +33,16 @@ import {
 } from "./header.js";
 import { MessageStream } from "./message_stream.js";
 import { RegionMessages } from "./region_messages.js";
-import { MAX_DATA_XFER_SIZE, MAX_MESSAGE, MAX_MSG_FDS, negotiate } from "./server_limits.js";
+import { MAX_DATA_XFER_SIZE, MAX_MESSAGE, MAX_MSG_FDS, negotiate, RESET_TIMEOUT } from "./server_limits.js";
 import type { TaskRunner } from "./task_runner.js";
-import { DEFAULT_MAX_DATA_XFER_SIZE, DEFAULT_MAX_MSG_FDS, decodeVersion, encodeVersion } from "./version.js";
+import {
+  type Capabilities,
+  DEFAULT_MAX_DATA_XFER_SIZE,
+  DEFAULT_MAX_MSG_FDS,
+  decodeVersion,
+  encodeVersion,
+  type Version,
+} from "./version.js";
 
 /** Messages, and 4 KiB pieces of data, that a client gets served before others have their turn. */
 const TURN = 256;
@@ -65,7 +72,10 @@ export interface SessionEndpoint {
   readonly device: VfioDevice;
   /** Work of the device goes on, perhaps an earlier client's: a reset, an end. Nobody is served until it is over. */
   readonly isBusy: boolean;
-  /** Does such work, whatever becomes of the client; `onEnd` is told what it threw. Then serves whoever is connected. */
+  /**
+   * Does such work, whatever becomes of the client; `onEnd` is told what it threw. Then serves whoever is connected. A
+   * server that stops cancels it.
+   */
   work(steps: Steps, onEnd: (error?: unknown) => void): void;
   onOpen(): void;
   onClose(reason: string): void;
@@ -159,7 +169,7 @@ export class Session {
     if (this.#closed) return;
     this.#closed = true;
     this.#host.tasks.cancel(this);
-    if (this.#attachment !== undefined) this.#endpoint.work(this.#attachment.close(), () => {});
+    if (this.#attachment !== undefined) this.#endpoint.work(this.#leave(this.#attachment), () => {});
     this.#host.poller.remove(this.#stream.socket, this.#token);
     if (this.#twin !== undefined) {
       this.#host.poller.remove(this.#twin.socket, this.#twinToken);
@@ -245,7 +255,9 @@ export class Session {
       const fds = stream.takeFds();
       const long = begin(attachment, command, payload, fds);
       if (long !== undefined) {
-        this.#finish(id, command, long, wantsReply);
+        this.#finish(id, command, wantsReply, long.steps, () => {
+          if (wantsReply) this.#send(id, command, long.reply);
+        });
       } else {
         const reply = answer(attachment, command, payload, fds);
         if (wantsReply) this.#send(id, command, reply);
@@ -287,19 +299,27 @@ export class Session {
     if (command !== Command.VERSION) throw new VfioError("EINVAL", `${commandName(command)} before VERSION`);
     const { major, minor, capabilities } = decodeVersion(stream.payload());
     const agreed = negotiate(major, minor, capabilities);
+    this.#host.tasks.cancel(this);
+    const before = this.#device.beforeOpen?.();
+    const open = () => this.#open(id, wantsReply, agreed, capabilities);
+    if (before === undefined) open();
+    else this.#finish(id, command, wantsReply, withinTime(before, RESET_TIMEOUT), open);
+  }
+
+  /** Lets the client in that has proposed `capabilities`, and tells it what was agreed. */
+  #open(id: number, wantsReply: boolean, agreed: Version, capabilities: Capabilities): void {
     const pair = wantsReply && agreed.capabilities.twinSocket?.supported ? socketPair() : undefined;
     try {
       if (pair !== undefined) this.#watchTwin(pair[0]);
       const maxTransfer = Math.min(capabilities.maxDataXferSize ?? DEFAULT_MAX_DATA_XFER_SIZE, MAX_DATA_XFER_SIZE);
-      this.#requests = new DmaRequests(this.#twin ?? stream, maxTransfer);
+      this.#requests = new DmaRequests(this.#twin ?? this.#stream, maxTransfer);
       const { poller, tasks, signaller } = this.#host;
       const onError = (error: unknown) => this.#endpoint.onError(error);
       const maxMsgFds = capabilities.maxMsgFds ?? DEFAULT_MAX_MSG_FDS;
       this.#attachment = new Attachment(this.#device, this.#requests, poller, tasks, signaller, onError, maxMsgFds);
       this.#attachment.open();
-      tasks.cancel(this);
       const fds = pair === undefined ? [] : [pair[1].number];
-      if (wantsReply) this.#send(id, command, { payload: encodeVersion(agreed), fds });
+      if (wantsReply) this.#send(id, Command.VERSION, { payload: encodeVersion(agreed), fds });
     } finally {
       pair?.[1].close();
     }
@@ -328,16 +348,40 @@ export class Session {
     }
   }
 
-  #finish(id: number, command: number, { steps, reply }: LongCommand, wantsReply: boolean): void {
+  /** Does a command's steps; when they have ended `answer` does the rest, unless the client is gone. */
+  #finish(id: number, command: number, wantsReply: boolean, steps: Steps, answer: () => void): void {
     this.#endpoint.work(steps, (error) => {
       if (this.#closed) return;
       try {
-        if (error !== undefined) this.#fail(id, command, wantsReply ? 0 : FLAG_NO_REPLY, error);
-        else if (wantsReply) this.#send(id, command, reply);
+        if (error !== undefined) throw error;
+        answer();
       } catch (failure) {
-        this.close(reasonOf(failure));
+        this.#failLate(id, command, wantsReply, failure);
       }
     });
+  }
+
+  /** As {@link #fail}, where nobody is left to catch what that throws. */
+  #failLate(id: number, command: number, wantsReply: boolean, error: unknown): void {
+    try {
+      this.#fail(id, command, wantsReply ? 0 : FLAG_NO_REPLY, error);
+    } catch (failure) {
+      this.close(reasonOf(failure));
+    }
+  }
+
+  /** The client is gone, and what its device does after that. */
+  *#leave(attachment: Attachment): Steps {
+    const { isOpen } = attachment;
+    yield* attachment.close();
+    if (!isOpen || this.#device.afterClose === undefined) return;
+    // Begun by the loop: a server that stops cancels this work before it can begin what it would leave half done.
+    yield { deadline: 0 };
+    try {
+      yield* withinTime(this.#device.afterClose(), RESET_TIMEOUT);
+    } catch (error) {
+      this.#endpoint.onError(error);
+    }
   }
 
   /** The stream cannot be trusted any further, or is broken. */
@@ -357,7 +401,11 @@ export class Session {
     this.close(reasonOf(error));
   }
 
-  *#expectNegotiation() {
+  *#expectNegotiation(): Steps {
+    // While the device is busy the client is not heard.
+    while (this.#endpoint.isBusy) {
+      yield { deadline: Number.POSITIVE_INFINITY, done: () => !this.#endpoint.isBusy };
+    }
     yield { deadline: performance.now() + NEGOTIATION_TIMEOUT };
     this.close("the client did not negotiate");
   }

@@ -12,6 +12,8 @@ interface Task {
 /** Runs steps, each when what it waits for has come or its deadline has passed. */
 export class TaskRunner {
   #tasks: Task[] = [];
+  /** A task went on, and another may wait for what it did. */
+  #progressed = false;
 
   get isIdle(): boolean {
     return this.#tasks.length === 0;
@@ -42,9 +44,12 @@ export class TaskRunner {
   /** Continues every task that can go on. */
   run(): void {
     const now = performance.now();
+    this.#progressed = false;
     for (const task of this.#tasks) {
       const { wait } = task;
-      if (!task.over && wait !== undefined && (now >= wait.deadline || wait.done?.() === true)) this.#advance(task);
+      if (task.over || wait === undefined || !(now >= wait.deadline || wait.done?.() === true)) continue;
+      this.#progressed = true;
+      this.#advance(task);
     }
     this.#tasks = this.#tasks.filter((task) => !task.over);
   }
@@ -52,6 +57,7 @@ export class TaskRunner {
   /** Milliseconds until the next task has to go on, rounded up; -1 when none is there. */
   timeout(): number {
     if (this.#tasks.length === 0) return -1;
+    if (this.#progressed && this.#tasks.some(({ wait }) => wait?.done !== undefined)) return 0;
     const next = this.#tasks.reduce(
       (least, { wait }) => Math.min(least, wait?.deadline ?? 0),
       Number.POSITIVE_INFINITY,
@@ -67,7 +73,8 @@ export class TaskRunner {
       else if (result.done === true) this.#end(task);
       else task.wait = result.value;
     } catch (error) {
-      if (!task.over) this.#end(task, error);
+      // Whatever was thrown, it was no success.
+      if (!task.over) this.#end(task, error ?? new Error("steps that threw nothing"));
     } finally {
       task.running = false;
     }

@@ -5,8 +5,9 @@ import type { ServedDevice, VfioUserServer } from "./server.js";
 export interface Serving {
   devices: readonly ServedDevice[];
   /**
-   * Answers what `RunningServer.call` sends, at once: no promises, for the thread serves. What it returns or throws is
-   * structured-cloned. The server may be told to add or remove devices.
+   * Answers what `RunningServer.call` sends: at once, or by steps that it returns (see `Steps`), which run beside the
+   * serving and beside each other and are cancelled when the server stops. No promises, for the thread serves. What it or
+   * they return or throw is structured-cloned. The server may be told to add or remove devices.
    */
   onMessage?(message: unknown, server: VfioUserServer): unknown;
   /** Called after the last client has gone. */
@@ -21,10 +22,13 @@ export interface WorkerInput {
   module: string;
   data: unknown;
   spin: number;
+  group: number | undefined;
   port: MessagePort;
   /** Number of an eventfd of the main thread's that is signalled when there is something to do. */
   wake: number;
   state: SharedArrayBuffer;
+  /** See `sharedSpareQueues`. */
+  spareQueues: BigUint64Array;
 }
 
 /** Values of the one word that both threads share, for when no messages can be handled: while the process exits. */
@@ -38,6 +42,7 @@ export interface Call {
 
 /** To the main thread. */
 export type Notice =
-  | { kind: "ready"; sockets: string[] }
+  | { kind: "ready" }
+  | { kind: "sockets"; sockets: string[] }
   | { kind: "event"; event: unknown }
   | { kind: "result"; id: number; result?: unknown; error?: unknown };
