@@ -74,6 +74,25 @@ test("a value that was written is read back, and a reset clears it", async () =>
   conforming("vfio-user-write", (await run("write", path, "9", "0", "1", "--size", "8", "--json")).out);
 });
 
+test("an access that the end of a region cuts off shows what came of it", async () => {
+  const end = 2n ** 37n;
+  assert.equal(
+    (await run("write", path, "9", String(end - 2n), "0x44332211")).out,
+    "2 of 4 bytes written: the region ends there\n",
+  );
+  assert.equal((await run("read", path, "9", String(end - 2n))).out, "1ffffffffe: 11 22\n");
+  const read = conforming<{ data: string; value?: string }>(
+    "vfio-user-read",
+    (await run("read", path, "9", String(end - 2n), "--json")).out,
+  );
+  assert.deepEqual([read.data, read.value], ["1122", undefined]);
+  const write = conforming<{ written: number }>(
+    "vfio-user-write",
+    (await run("write", path, "9", String(end - 1n), "0x99", "--json")).out,
+  );
+  assert.equal(write.written, 1);
+});
+
 test("bad input is one line that says what to do", async () => {
   for (const [args, expected] of [
     [["info", join(directory, "absent")], /no such socket; start the server first/],

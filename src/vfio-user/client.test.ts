@@ -114,7 +114,9 @@ test("replies that are short, long, about something else or never come are error
   const read = (client: VfioUserClient) => client.read(0, 0, 4);
   await fails("EPROTO", [reply(Command.REGION_READ, access(4))], read);
   await fails("EPROTO", [reply(Command.REGION_READ, new Uint8Array([...access(8), ...new Uint8Array(8)]))], read);
+  await fails("EPROTO", [reply(Command.REGION_READ, new Uint8Array([...access(2), ...new Uint8Array(4)]))], read);
   await fails("EINVAL", [reply(Command.REGION_READ, new Uint8Array(3))], read);
+  await fails("EPROTO", [reply(Command.REGION_WRITE, access(5))], (client) => client.write(0, 0, new Uint8Array(4)));
   await fails("EPROTO", [reply(Command.REGION_WRITE, access(4))], read);
   await fails("ECANCELED", [], read);
   await fails("ETIMEDOUT", [new Uint8Array(0)], read);
@@ -124,6 +126,30 @@ test("replies that are short, long, about something else or never come are error
   await fails("EPROTO", [reply(Command.REGION_WRITE_MULTI, new Uint8Array(8))], (client) =>
     client.writeMulti([{ offset: 0n, region: 0, data: Uint8Array.of(1) }]),
   );
+});
+
+test("a read gives what came of it, and a write says how much was done, when the server cuts them off", async () => {
+  const access = (count: number) => encodeRegionAccess({ offset: 0n, region: 0, count });
+  const ended = message(Command.REGION_READ, new Uint8Array(0), { flags: FLAG_TYPE_REPLY | FLAG_ERROR, error: 22 });
+  const small = { major: 0, minor: 0, capabilities: { maxDataXferSize: 4 } };
+  const { path } = await serve([
+    reply(Command.VERSION, encodeVersion(small)),
+    reply(Command.REGION_READ, Uint8Array.of(...access(4), 1, 2, 3, 4)),
+    reply(Command.REGION_READ, Uint8Array.of(...access(1), 5), FLAG_TYPE_REPLY),
+    reply(Command.REGION_READ, Uint8Array.of(...access(4), 6, 7, 8, 9)),
+    ended,
+    ended,
+    reply(Command.REGION_READ, access(0)),
+    reply(Command.REGION_WRITE, access(4)),
+    reply(Command.REGION_WRITE, access(3)),
+  ]);
+  const client = new VfioUserClient(path, { timeout: 300 });
+  assert.deepEqual(client.read(0, 0, 12), Uint8Array.of(1, 2, 3, 4, 5));
+  assert.deepEqual(client.read(0, 0, 12), Uint8Array.of(6, 7, 8, 9), "the region ends between two messages");
+  assert.throws(() => client.read(0, 0, 12), /REGION_READ: EINVAL/);
+  assert.deepEqual(client.read(0, 0, 12), new Uint8Array(0));
+  assert.equal(client.write(0, 0, new Uint8Array(12)), 7);
+  client.close();
 });
 
 test("region info that never fits, or whose capabilities are broken, is refused", async () => {

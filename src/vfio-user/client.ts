@@ -195,34 +195,64 @@ export class VfioUserClient {
     }
   }
 
-  /** Reads a region, in as many messages as needed. */
+  /**
+   * Reads a region, in as many messages as needed.
+   * @returns what came, which is less than `count` where a region ends that cuts accesses off
+   */
   read(region: number, offset: number | bigint, count: number): Uint8Array {
     const data = new Uint8Array(count);
-    for (let done = 0; done < count; ) {
-      const length = Math.min(count - done, this.maxTransfer);
-      const access = { offset: BigInt(offset) + BigInt(done), region, count: length };
+    const done = this.#inPieces(count, (at, length) => {
+      const access = { offset: BigInt(offset) + BigInt(at), region, count: length };
       const reply = this.#plain(Command.REGION_READ, encodeRegionAccess(access));
-      if (decodeRegionAccess(reply).count !== length || reply.length !== REGION_ACCESS_SIZE + length) {
+      const came = decodeRegionAccess(reply).count;
+      if (came > length || reply.length !== REGION_ACCESS_SIZE + came) {
         throw new VfioError("EPROTO", `REGION_READ of ${length} bytes was answered with ${reply.length}`);
       }
-      data.set(reply.subarray(REGION_ACCESS_SIZE), done);
-      done += length;
-    }
-    return data;
+      data.set(reply.subarray(REGION_ACCESS_SIZE), at);
+      return came;
+    });
+    return done < count ? data.slice(0, done) : data;
   }
 
-  /** Writes a region, in as many messages as needed. Posted writes have no reply, so nothing tells when they fail. */
-  write(region: number, offset: number | bigint, data: Uint8Array, posted = false): void {
-    for (let done = 0; done < data.length; ) {
-      const piece = data.subarray(done, done + this.maxTransfer);
-      const fixed = encodeRegionAccess({ offset: BigInt(offset) + BigInt(done), region, count: piece.length });
-      const payload = new Uint8Array(fixed.length + piece.length);
+  /**
+   * Writes a region, in as many messages as needed. Posted writes have no reply, so nothing tells when they fail.
+   * @returns bytes written, fewer than there are where a region ends that cuts accesses off
+   */
+  write(region: number, offset: number | bigint, data: Uint8Array, posted = false): number {
+    return this.#inPieces(data.length, (at, length) => {
+      const fixed = encodeRegionAccess({ offset: BigInt(offset) + BigInt(at), region, count: length });
+      const payload = new Uint8Array(fixed.length + length);
       payload.set(fixed);
-      payload.set(piece, fixed.length);
-      if (posted) this.post(Command.REGION_WRITE, payload);
-      else this.#plain(Command.REGION_WRITE, payload);
-      done += piece.length;
+      payload.set(data.subarray(at, at + length), fixed.length);
+      if (posted) {
+        this.post(Command.REGION_WRITE, payload);
+        return length;
+      }
+      const written = decodeRegionAccess(this.#plain(Command.REGION_WRITE, payload)).count;
+      if (written > length) throw new VfioError("EPROTO", `of ${length} bytes REGION_WRITE wrote ${written}`);
+      return written;
+    });
+  }
+
+  /**
+   * Accesses a region piece by piece until one comes out short.
+   * @param access returns how many of the bytes it did
+   * @returns how many all did
+   */
+  #inPieces(count: number, access: (at: number, length: number) => number): number {
+    for (let done = 0; done < count; ) {
+      const length = Math.min(count - done, this.maxTransfer);
+      let did = 0;
+      try {
+        did = access(done, length);
+      } catch (error) {
+        // The region may end between two pieces.
+        if (done === 0 || !(error instanceof OsError && error.code === "EINVAL")) throw error;
+      }
+      done += did;
+      if (did < length) return done;
     }
+    return count;
   }
 
   /** Several small writes in one message. */

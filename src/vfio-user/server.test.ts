@@ -8,6 +8,7 @@ import { encodeRegionInfo, type IrqSet } from "../vfio/index.js";
 import {
   type Capabilities,
   Command,
+  decodeRegionAccess,
   encodeDeviceFeature,
   encodeMigrationData,
   encodeRegionAccess,
@@ -161,6 +162,46 @@ test("accesses outside a region, against its permissions and to absent ones are 
   ];
   refuses("EINVAL", () => client.writeMulti(partly));
   assert.deepEqual(client.read(0, 0, 1), Uint8Array.of(5), "of several writes all or none are done");
+  client.close();
+});
+
+test("accesses that run over the end of a region that clips are cut to what is there, and the reply says how much", () => {
+  const client = server.connect();
+  const end = 2 ** 37;
+  assert.deepEqual(client.read(9, end - 4, 8), new Uint8Array(4).fill(0x99));
+  assert.deepEqual(client.read(9, end - 1, 1 << 20), Uint8Array.of(0x99));
+  const much = client.read(9, end - 3 * 2 ** 19, 2 << 20);
+  assert.deepEqual([much.length, much.at(-1), much.at(-17)], [3 * 2 ** 19, 0x99, 0]);
+  assert.equal(client.read(9, end - 2 ** 20, 2 << 20).length, 2 ** 20, "where the first message ends, too");
+  assert.equal(client.write(9, end - 2, Uint8Array.of(1, 2, 3, 4)), 2);
+  assert.deepEqual(client.read(9, end - 4, 4), Uint8Array.of(0x99, 0x99, 1, 2));
+  client.writeMulti([
+    { offset: BigInt(end) - 3n, region: 9, data: Uint8Array.of(5, 6, 7, 8, 9) },
+    { offset: BigInt(end) - 8n, region: 9, data: Uint8Array.of(4) },
+  ]);
+  assert.deepEqual(client.read(9, end - 8, 8), Uint8Array.of(4, 0x99, 0x99, 0x99, 0x99, 5, 6, 7));
+  for (const offset of [end, end + 1, 2n ** 53n, 2n ** 64n - 4n]) {
+    refuses("EINVAL", () => client.read(9, offset, 4));
+    refuses("EINVAL", () => client.write(9, offset, Uint8Array.of(1)));
+    refuses("EINVAL", () => client.writeMulti([{ offset: BigInt(offset), region: 9, data: Uint8Array.of(1) }]));
+  }
+  client.close();
+});
+
+test("the reply to a write that was cut off has the count of what was done, and to none at all an error", async () => {
+  await server.quiet();
+  const client = server.connectRaw();
+  const write = (data: Uint8Array) => {
+    const fixed = encodeRegionAccess({ offset: 2n ** 37n - 2n, region: 9, count: data.length });
+    return client.request(Command.REGION_WRITE, Uint8Array.of(...fixed, ...data));
+  };
+  const reply = write(new Uint8Array(12));
+  assert.deepEqual(decodeRegionAccess(reply?.payload ?? new Uint8Array(0)), {
+    offset: 2n ** 37n - 2n,
+    region: 9,
+    count: 2,
+  });
+  assert.equal(write(new Uint8Array(0))?.error, 22);
   client.close();
 });
 

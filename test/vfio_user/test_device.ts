@@ -16,6 +16,9 @@ import { createMemfd, Mapping, type Serving } from "../../src/vfio-user/index.js
 
 const ALL = { readable: true, writable: true };
 const MAPPED_SIZE = 1 << 16;
+const WINDOW_SIZE = 2 ** 37;
+/** Where the window's last bytes begin, which are kept; the rest of it reads as zeros. */
+const TAIL = WINDOW_SIZE - 16;
 
 /** What {@link TestDevice.do} understands. */
 export type TestCommand =
@@ -32,6 +35,7 @@ export class TestDevice implements VfioDevice {
   readonly #memfd = createMemfd("test-device", MAPPED_SIZE);
   readonly #mapping = new Mapping(this.#memfd, 0, MAPPED_SIZE, "read-write");
   readonly #plain = new Uint8Array(2 << 20);
+  readonly #tail = new Uint8Array(WINDOW_SIZE - TAIL).fill(0x99);
   readonly #log: string[] = [];
   #client: DeviceClient | undefined;
   #result: unknown = null;
@@ -61,8 +65,9 @@ export class TestDevice implements VfioDevice {
     { size: 256, ...ALL },
     undefined,
     {
-      size: 2 ** 37,
+      size: WINDOW_SIZE,
       ...ALL,
+      clips: true,
       capabilities: [
         { kind: "type", type: VFIO_REGION_TYPE_PCI_VENDOR_TYPE + 0x10de, subtype: 1 },
         { kind: "nvlink2-ssatgt", tgt: 0x4000000000000n },
@@ -93,13 +98,16 @@ export class TestDevice implements VfioDevice {
   read(region: number, offset: number, data: Uint8Array): void {
     if (region === 4) fail(offset);
     if (region === 6) return;
-    if (region === 9) data.fill(offset === 2 ** 37 - data.length ? 0x99 : 0);
-    else data.set(this.#bytes(region).subarray(offset, offset + data.length));
+    const end = offset + data.length;
+    const inTail = Math.max(offset, TAIL);
+    if (region !== 9) data.set(this.#bytes(region).subarray(offset, end));
+    else if (inTail < end) data.set(this.#tail.subarray(inTail - TAIL, end - TAIL), inTail - offset);
   }
 
   write(region: number, offset: number, data: Uint8Array): void {
     if (region === 4) fail(offset);
     if (region !== 9) this.#bytes(region).set(data, offset);
+    else if (offset >= TAIL) this.#tail.set(data, offset - TAIL);
   }
 
   ioevent(region: number, { offset, value }: Ioeventfd): void {

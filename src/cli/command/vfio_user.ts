@@ -58,7 +58,8 @@ export function runRead(
   if (length === 0n) throw new UsageError("count 0: nothing to read");
   withClient(socket, (client) => {
     const data = Buffer.from(client.read(index, start, Number(length)));
-    const value = isRegister(data.length) ? littleEndian(data) : undefined;
+    // One that the region's end cuts off is no register's value.
+    const value = isRegister(data.length) && data.length === Number(length) ? littleEndian(data) : undefined;
     if (options.json === true) {
       writeJson({
         region: regionName(index),
@@ -87,8 +88,9 @@ export function runWrite(
   const data = Buffer.alloc(8);
   data.writeBigUInt64LE(wholeNumber(value, "value", (1n << BigInt(8 * size)) - 1n));
   withClient(socket, (client) => {
-    client.write(index, start, data.subarray(0, size));
-    if (options.json === true) writeJson({ region: regionName(index), offset: start, written: size });
+    const written = client.write(index, start, data.subarray(0, size));
+    if (options.json === true) writeJson({ region: regionName(index), offset: start, written });
+    else if (written < size) writeLines([`${written} of ${size} bytes written: the region ends there`]);
   });
 }
 
