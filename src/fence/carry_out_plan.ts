@@ -128,7 +128,7 @@ async function carryOutStep(
         run.reset ||= at === "sbr";
         report(run.plan, at, at === "sequence" ? cutDetail(run.plan) : undefined);
       };
-      await runSteps(resetAndCut(port, run.strategy, run.plan.cutLinks, onStep));
+      await runSteps(resetAndCut(port, run.strategy, () => run.plan.cutLinks, onStep));
     }
   } catch (error) {
     run.failure = reasonOf(error);

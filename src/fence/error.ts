@@ -1,7 +1,8 @@
 /**
  * What went wrong while fencing: a part without a strategy or another chip than planned, a register or config space that
  * does not answer, a read-back that is not what was written, memory decoding that cannot be had or put back, config space
- * that a reset lost for good, a far end that is not cut, a plan that must not be carried out.
+ * that a reset lost for good, a far end that is not cut, a plan that must not be carried out, a rule of the fence itself
+ * that does not hold.
  */
 export type FenceErrorCode =
   | "EFENCE_PART"
@@ -10,7 +11,8 @@ export type FenceErrorCode =
   | "EFENCE_DECODE"
   | "EFENCE_RESTORE"
   | "EFENCE_FAR_END"
-  | "EFENCE_PLAN";
+  | "EFENCE_PLAN"
+  | "EFENCE_INVARIANT";
 
 /** Why a fence does not hold, or was not attempted. */
 export class FenceError extends Error {

@@ -9,6 +9,9 @@ import type { FenceStrategy } from "./strategy.js";
  */
 export const ga100: FenceStrategy = {
   part: "GA100",
+  guarded: Array.from({ length: PART_FACTS.GA100.links }, (_, link) => pairOffsets(link))
+    .flat()
+    .map((offset) => ({ offset, addable: 1 })),
   identify: (port) => withRegisters(port, "GA100", () => {}),
   cut: (port, links) =>
     withRegisters(port, "GA100", (registers) => {

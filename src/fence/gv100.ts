@@ -23,6 +23,7 @@ function maskStrategy(part: FencedPart): FenceStrategy {
   const offsets = [NV_PMC_BOOT_0, NV_PMC_ENABLE, LINK_DISABLE];
   return {
     part,
+    guarded: [{ offset: LINK_DISABLE, addable: linkBits }],
     identify: (port) => withRegisters(port, part, () => {}),
     cut: (port, links) => withRegisters(port, part, (registers) => setMask(registers, disableMask(links), linkBits)),
     read: (port) =>

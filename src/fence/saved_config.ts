@@ -58,14 +58,23 @@ export function restoreConfig(port: GpuPort, saved: SavedConfig): void {
   if ((command & PCI_COMMAND_MEMORY) !== 0) port.writeConfig(PCI_COMMAND, 2, command & ~PCI_COMMAND_MEMORY);
   for (const { offset, size, value } of saved) port.writeConfig(offset, size, value);
   for (const { offset, size, value } of saved) {
-    const address = PCI_BARS.some((bar) => bar === offset);
     const now = port.readConfig(offset, size);
-    if (now === value || !(address || offset === PCI_COMMAND)) continue;
+    if (now === value || !(isBar(offset) || offset === PCI_COMMAND)) continue;
     throw new FenceError(
       "EFENCE_RESTORE",
       `config register ${hex32(offset)} was ${hex32(value)} before the reset and reads ${hex32(now)} after it`,
     );
   }
+}
+
+/** Whether the function still has the addresses that it had: a reset, by whomever, leaves it without. */
+export function hasItsAddresses(port: GpuPort, saved: SavedConfig): boolean {
+  requireAnswer(port);
+  return saved.every(({ offset, size, value }) => !isBar(offset) || port.readConfig(offset, size) === value);
+}
+
+function isBar(offset: number): boolean {
+  return PCI_BARS.some((bar) => bar === offset);
 }
 
 function requireAnswer(port: GpuPort): void {

@@ -5,9 +5,17 @@ import type { GpuPort } from "./gpu_port.js";
 import { gp100, gv100 } from "./gv100.js";
 import type { FencedPart } from "./registers.js";
 
+/** A 32-bit register of BAR0 to which a client may only add bits, and only these: cutting more harms nobody else. */
+export interface GuardedRegister {
+  readonly offset: number;
+  readonly addable: number;
+}
+
 /** How the links of one part are cut and how that is proven. Links are the chip's numbers, from 0. */
 export interface FenceStrategy {
   readonly part: FencedPart;
+  /** The registers that cut links, in ascending order; they do not overlap. */
+  readonly guarded: readonly GuardedRegister[];
   /**
    * Checks that the chip is the part, writing nothing to its registers.
    * @throws FenceError as {@link withRegisters} does.

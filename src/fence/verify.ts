@@ -101,7 +101,8 @@ function judge(plan: Plan, readings: ReadonlyMap<PciAddress, GpuReading>): GpuVe
   );
 }
 
-function judgeTouched(gpu: GpuPlan, reading: GpuReading | undefined): GpuVerification {
+/** Holds the reading of one GPU that may be touched against its plan. */
+export function judgeTouched(gpu: GpuPlan, reading: GpuReading | undefined): GpuVerification {
   const base = { name: gpu.name, address: gpu.address, expected: { disableMask: gpu.disableMask, cut: gpu.cutLinks } };
   const unknown = { disableMask: null, cut: null, linksUp: null };
   if (reading === undefined || !reading.readable) {

@@ -4,12 +4,15 @@ import { partFacts } from "../machine/part.js";
 import type { GpuFenceResult } from "./carry_out_plan.js";
 import { strategyFor } from "./strategy.js";
 
+/** What a fence tells of a GPU as it is now. */
+export type GpuSeen = Pick<GpuFenceResult, "address" | "after" | "evidence" | "touched" | "reset">;
+
 /**
  * The machine as it is after the plan: at each link the registers that prove its state, and the state they prove. A GPU
  * whose registers could not be read afterwards loses what was known of it before; one that was not touched keeps it. Links
  * of a part that the machine does not list are added, for their registers were read all the same.
  */
-export function withEvidence(machine: Machine, results: readonly GpuFenceResult[]): Machine {
+export function withEvidence(machine: Machine, results: readonly GpuSeen[]): Machine {
   const resultOf = new Map(results.map((result) => [result.address, result]));
   const gpus = machine.gpus.map((gpu) => {
     const result = resultOf.get(gpu.address);
@@ -35,7 +38,7 @@ function unlisted({ part, links }: Gpu): Link[] {
   }).filter((link) => !listed.has(link.number));
 }
 
-function linkAfter(gpu: Gpu, link: Link, result: GpuFenceResult): Link {
+function linkAfter(gpu: Gpu, link: Link, result: GpuSeen): Link {
   const { evidence: _, ...bare } = link;
   const after: Link = { ...bare, state: stateSeen(link, result) };
   if (result.evidence !== null) {
@@ -47,7 +50,7 @@ function linkAfter(gpu: Gpu, link: Link, result: GpuFenceResult): Link {
 }
 
 /** What the device says of the link; what was said before a reset says nothing any more. */
-function stateSeen(link: Link, { after, reset }: GpuFenceResult): Link["state"] {
+function stateSeen(link: Link, { after, reset }: GpuSeen): Link["state"] {
   if (after.linksUp !== null) return after.linksUp.includes(link.number) ? "up" : "down";
   return reset ? "unknown" : link.state;
 }

@@ -6,7 +6,7 @@ import { acsOverrides } from "./acs_overrides.js";
 import { HOST, ownersOf } from "./assignment.js";
 import { type IovaHole, iovaHoles } from "./iova_holes.js";
 import { effectiveGroups, type IsolationOptions, isolation, type JoinedPair } from "./isolation.js";
-import { canCut, LinkGraph } from "./links.js";
+import { canCut, type GpuPair, LinkGraph } from "./links.js";
 import { type PlanProblem, planProblems } from "./plan_problems.js";
 
 /** What the plan is for one GPU. */
@@ -64,6 +64,11 @@ export interface Plan {
 export interface PlanOptions extends IsolationOptions {
   /** Touch GPUs of the host although a driver has them. */
   includeHost?: boolean;
+  /**
+   * Plan a reset for every GPU that an assignment has, for whoever serves it resets it at any time. A reset that cannot be
+   * made safe is an error then, whatever is cut at the moment.
+   */
+  resetAll?: boolean;
 }
 
 /**
@@ -83,7 +88,7 @@ export function makePlan(machine: Machine, assignments: readonly Assignment[], o
   });
   const planOf = new Map(gpus.map((gpu) => [gpu.address, gpu]));
   const crossLinks = crossLinksOf(machine, graph, planOf);
-  const steps = stepsOf(gpus, graph, planOf);
+  const steps = stepsOf(gpus, graph, planOf, options.resetAll === true);
   const state = isolation(machine, options, graph);
   const pcie = state.pairs.filter((pair) => pair.via === "pcie");
   const problems = planProblems({ machine, assignments, graph, ownerOf, planOf, crossLinks, steps, drivers, pcie });
@@ -183,31 +188,40 @@ function crossLinksOf(machine: Machine, graph: LinkGraph, planOf: Map<PciAddress
 }
 
 /** Cuts first, everywhere; then the resets, in order of address, each behind its far ends. */
-function stepsOf(gpus: readonly GpuPlan[], graph: LinkGraph, planOf: Map<PciAddress, GpuPlan>): PlanStep[] {
+function stepsOf(
+  gpus: readonly GpuPlan[],
+  graph: LinkGraph,
+  planOf: Map<PciAddress, GpuPlan>,
+  resetAll: boolean,
+): PlanStep[] {
   const touched = gpus.filter((gpu) => !gpu.untouched);
+  const resets = touched.filter((gpu) => gpu.resetNeeded || (resetAll && gpu.assignment !== HOST));
+  const pairsOf = new Map<PciAddress, GpuPair[]>(resets.map((gpu) => [gpu.address, []]));
+  for (const pair of graph.pairs) {
+    pairsOf.get(pair.a.address)?.push(pair);
+    pairsOf.get(pair.b.address)?.push(pair);
+  }
   return [
     ...touched.map((gpu): PlanStep => ({ action: "cut", gpu: gpu.address, farEndsFirst: [] })),
-    ...touched
-      .filter((gpu) => gpu.resetNeeded)
-      .map(
-        (gpu): PlanStep => ({ action: "reset-and-cut", gpu: gpu.address, farEndsFirst: farEnds(gpu, graph, planOf) }),
-      ),
+    ...resets.map((gpu): PlanStep => {
+      const farEndsFirst = farEnds(gpu, pairsOf.get(gpu.address) ?? [], planOf);
+      return { action: "reset-and-cut", gpu: gpu.address, farEndsFirst };
+    }),
   ];
 }
 
 /**
- * The ends at GPUs of other owners of all links that may reach this one. Of a GPU that does not list as many links to this
- * one as this one to it, all that the plan cuts. What lies beyond a switch or nobody knows where is no end to name:
- * `planProblems` refuses such a reset.
+ * The ends at GPUs of other owners of all links that may reach this one, whichever side lists them. Of a GPU that does not
+ * list as many links to this one as this one to it, all that the plan cuts. What lies beyond a switch or nobody knows where
+ * is no end to name: `planProblems` refuses such a reset.
  */
-function farEnds(gpu: GpuPlan, graph: LinkGraph, planOf: Map<PciAddress, GpuPlan>): PlanStep["farEndsFirst"] {
+function farEnds(gpu: GpuPlan, pairs: readonly GpuPair[], planOf: Map<PciAddress, GpuPlan>): PlanStep["farEndsFirst"] {
   const ends = new Map<string, { gpu: PciAddress; link: number }>();
   const add = (address: PciAddress, link: number) => ends.set(`${address} ${link}`, { gpu: address, link });
-  for (const { far } of graph.gpus.get(gpu.address)?.links ?? []) {
-    const other = far.kind === "gpu" ? planOf.get(far.gpu) : undefined;
+  for (const { a, b, atA, atB } of pairs) {
+    const other = planOf.get(a.address === gpu.address ? b.address : a.address);
     if (other === undefined || other.assignment === gpu.assignment) continue;
-    const pair = graph.pair(gpu.address, other.address);
-    const [near = [], there = []] = pair?.a.address === gpu.address ? [pair.atA, pair.atB] : [pair?.atB, pair?.atA];
+    const [near, there] = a.address === gpu.address ? [atA, atB] : [atB, atA];
     for (const end of there) add(other.address, end.link.number);
     if (there.length < near.length) for (const link of other.cutLinks) add(other.address, link);
   }

@@ -1,0 +1,279 @@
+import type { GpuPlan } from "../isolation/plan.js";
+import type { Evidence } from "../machine/machine.js";
+import type { Steps } from "../vfio/steps.js";
+import { FenceError, hex32, reasonOf } from "./error.js";
+import type { GpuPort } from "./gpu_port.js";
+import { invariant } from "./invariants.js";
+import type { FenceStep } from "./progress.js";
+import { identifyAndSave, resetAndCut } from "./reset_and_cut.js";
+import { hasItsAddresses, restoreConfig, type SavedConfig } from "./saved_config.js";
+import { type FenceStrategy, strategyFor } from "./strategy.js";
+import { type GpuReading, judgeTouched, type LinkSnapshot, readGpu } from "./verify.js";
+
+/**
+ * Where a GPU's fence stands. Only `in force` lets anybody in: every link that the plan cuts was read back as cut.
+ */
+export type FenceState =
+  | { kind: "unfenced" }
+  /** Between the beginning of a reset and the read-back after it. */
+  | { kind: "renewing" }
+  | {
+      kind: "in force";
+      /** Since when without interruption, in milliseconds as `Date.now()` gives them. */
+      since: number;
+      /** What was read last. */
+      snapshot: LinkSnapshot;
+      evidence: Evidence;
+      /** Links that are to be up and are still cut, ascending: only the GPU's next reset brings them back. */
+      stillCut: readonly number[];
+    }
+  | { kind: "failed"; reason: string };
+
+/** Links at another owner's GPU that a reset might join. */
+export interface FarEnds {
+  fence: Fence;
+  links: readonly number[];
+}
+
+/** What a fence has around it: those at the far ends of its GPU's links. */
+export interface Neighbourhood {
+  /** @throws FenceError `EFENCE_PLAN` for a GPU whose reset is not planned: its far ends are not known to be all */
+  farEndsOf(fence: Fence): readonly FarEnds[];
+  /** Waits until nobody at the far ends is being reset, and keeps them from it while the work is done. */
+  inTurn(fence: Fence, work: () => Steps): Steps;
+  report(fence: Fence, step: FenceStep, detail?: string): void;
+}
+
+/** One GPU's fence: what keeps its plan's links cut, and what is known about that. */
+export class Fence {
+  /** A client is or may be there, or has left something running that no reset has ended yet. */
+  attached = false;
+  readonly #open: () => GpuPort;
+  readonly #around: Neighbourhood;
+  #plan: GpuPlan;
+  #state: FenceState = { kind: "unfenced" };
+  #port: GpuPort | undefined;
+  /** Config space as it was before anybody else had the GPU. */
+  #saved: SavedConfig | undefined;
+
+  /** @param open called once, when the GPU is first touched */
+  constructor(plan: GpuPlan, open: () => GpuPort, around: Neighbourhood) {
+    this.#plan = plan;
+    this.#open = open;
+    this.#around = around;
+  }
+
+  get plan(): GpuPlan {
+    return this.#plan;
+  }
+
+  get state(): FenceState {
+    return this.#state;
+  }
+
+  /** @throws what opening it throws */
+  get port(): GpuPort {
+    this.#port ??= this.#open();
+    return this.#port;
+  }
+
+  /**
+   * Resets the GPU and fences it again: waits for its turn, proves its far ends (cutting them again when needed), then
+   * resets, restores, cuts and reads back. When it is cancelled or fails once the reset has begun, config space is restored
+   * and the links are cut at once all the same; the state is `failed` then.
+   * @throws FenceError and whatever the reset throws; the state is `failed` then. `EFENCE_FAR_END`: the reset was not
+   * carried out. `EFENCE_PLAN`: nor was it, since none is planned; the state stays what it was
+   */
+  *renew(): Steps {
+    this.#around.farEndsOf(this);
+    yield* this.#around.inTurn(this, () => this.renewNow());
+  }
+
+  /**
+   * As {@link renew}, for whoever has the turn already.
+   * @param besides far ends that need no proof: nobody can reach them, and they are being reset themselves
+   */
+  *renewNow(besides: ReadonlySet<Fence> = new Set()): Steps {
+    const farEnds = this.#around.farEndsOf(this).filter(({ fence }) => !besides.has(fence));
+    let why = "the reset was cancelled before it was over";
+    let begun = false;
+    try {
+      const { strategy, saved } = this.#prepareReset(farEnds);
+      begun = true;
+      this.#state = { kind: "renewing" };
+      const onStep = (step: FenceStep) =>
+        this.#around.report(this, step, step === "sequence" ? this.#cuts() : undefined);
+      yield* resetAndCut(this.port, strategy, () => this.#plan.cutLinks, onStep, saved);
+      this.#confirm();
+      why = "";
+    } catch (error) {
+      why = reasonOf(error);
+      throw error;
+    } finally {
+      if (why !== "") this.#fail(why, begun);
+    }
+    this.#around.report(this, "done", this.#cuts());
+  }
+
+  /**
+   * Sets the plan's bits without a reset, and reads back; config space that somebody else's reset took is restored first.
+   * While the GPU is being renewed there is nothing to do: that ends with the plan of the moment. A fence that has failed
+   * under a client stays failed, for only a reset gives that client a GPU to rely on.
+   * @throws FenceError the state is `failed` then
+   */
+  cut(): void {
+    if (this.#state.kind === "renewing") return;
+    try {
+      this.#cutAgain();
+    } catch (error) {
+      this.#fail(reasonOf(error), false);
+      throw error;
+    }
+  }
+
+  /** Reads the GPU now: a fence that is in force and found open, or unreadable, has failed. Writes to no register. */
+  readBack(): void {
+    if (this.#state.kind !== "in force") return;
+    const reading = this.#read();
+    const open = this.#openIn(reading);
+    if (open !== undefined) this.#fail(open, false);
+    else if (reading.readable) this.#keep(reading);
+  }
+
+  /**
+   * Proves that these links are cut at this end, by a reading made now; cuts again when they are not.
+   * @throws FenceError `EFENCE_FAR_END` when it cannot be proven
+   */
+  proveCut(links: readonly number[]): void {
+    invariant(this.#state.kind !== "renewing", `${this.#plan.name} is not being reset while another relies on it`);
+    let why = this.#uncut(links);
+    if (why === undefined) return;
+    this.#around.report(this, "sequence", `${why}: cut again for another GPU's reset`);
+    try {
+      this.cut();
+      why = this.#uncut(links);
+    } catch (error) {
+      why = reasonOf(error);
+    }
+    if (why === undefined) return;
+    throw new FenceError("EFENCE_FAR_END", `the far end, ${linksOf(this.#plan, links)}, is not proven cut: ${why}`);
+  }
+
+  /** Gives the fence another plan, which nothing carries out yet. */
+  follow(plan: GpuPlan): void {
+    invariant(plan.address === this.#plan.address, `${plan.address} is planned for by its own fence`);
+    this.#plan = plan;
+  }
+
+  /** Everything that has to hold before a reset may begin; nothing has been done to this GPU when it throws. */
+  #prepareReset(farEnds: readonly FarEnds[]): { strategy: FenceStrategy; saved: SavedConfig } {
+    const strategy = this.#strategy();
+    this.#saved ??= identifyAndSave(this.port, strategy);
+    this.#around.report(this, "far ends");
+    for (const { fence, links } of farEnds) proveFarEnd(fence, links);
+    return { strategy, saved: this.#saved };
+  }
+
+  #cutAgain(): void {
+    const strategy = this.#strategy();
+    const { port } = this;
+    this.#saved ??= identifyAndSave(port, strategy);
+    if (!hasItsAddresses(port, this.#saved)) restoreConfig(port, this.#saved);
+    if (this.#state.kind === "in force" && this.#openIn(this.#read()) !== undefined) {
+      this.#state = { ...this.#state, since: Date.now() };
+    }
+    strategy.cut(port, this.#plan.cutLinks);
+    this.#confirm();
+  }
+
+  /** @throws FenceError `EFENCE_READBACK` when what was cut does not read as cut */
+  #confirm(): void {
+    this.#around.report(this, "read back");
+    const reading = this.#read();
+    const open = this.#openIn(reading);
+    if (open !== undefined) throw new FenceError("EFENCE_READBACK", open);
+    if (reading.readable) this.#keep(reading);
+  }
+
+  /** Why the fence is open by this reading. */
+  #openIn(reading: GpuReading): string | undefined {
+    const { open, reason } = judgeTouched(this.#plan, reading);
+    return open ? (reason ?? "a link is not proven cut") : undefined;
+  }
+
+  /** Takes over what was read as cut. */
+  #keep({ snapshot, evidence }: Extract<GpuReading, { readable: true }>): void {
+    const { kind } = this.#state;
+    if (kind === "failed" && this.attached) return;
+    const since = this.#state.kind === "in force" ? this.#state.since : Date.now();
+    const cut = new Set(snapshot.cut);
+    const stillCut = this.#plan.keptLinks.filter((link) => cut.has(link));
+    const known = this.#state.kind === "in force" ? this.#state.stillCut.join() : "";
+    this.#state = { kind: "in force", since, snapshot, evidence, stillCut };
+    if (stillCut.length === 0 || stillCut.join() === known) return;
+    this.#around.report(this, "awaits reset", `${linksOf(this.#plan, stillCut)} comes up again with its next reset`);
+  }
+
+  /** @param begun a reset has left the GPU in the middle */
+  #fail(reason: string, begun: boolean): void {
+    this.#state = { kind: "failed", reason };
+    if (begun) this.#silence();
+    this.#around.report(this, "failed", reason);
+  }
+
+  /** Nobody is to reach a GPU that was left in the middle of a reset, from whichever side. */
+  #silence(): void {
+    try {
+      this.port.holdNpuLinks?.();
+      this.port.writeConfig(PCI_COMMAND, 2, 0);
+    } catch {
+      // It does not even answer.
+    }
+  }
+
+  #strategy(): FenceStrategy {
+    const { name, part, untouched } = this.#plan;
+    const strategy = strategyFor(part);
+    if (strategy === undefined) throw new FenceError("EFENCE_PART", `${name} is no part that can be fenced`);
+    if (untouched) throw new FenceError("EFENCE_PLAN", `${name} is not to be touched`);
+    return strategy;
+  }
+
+  #read(): GpuReading {
+    return readGpu(this.#plan, () => this.port);
+  }
+
+  /** Why these links are not proven cut at this moment. */
+  #uncut(links: readonly number[]): string | undefined {
+    if (this.#plan.untouched) return `${this.#plan.name} is not to be touched`;
+    const reading = this.#read();
+    if (!reading.readable) return reading.reason;
+    const cut = new Set(reading.snapshot.cut);
+    const up = new Set(reading.snapshot.linksUp);
+    const open = links.filter((link) => !cut.has(link) || up.has(link));
+    return open.length === 0 ? undefined : `${linksOf(this.#plan, open)} reads as not cut`;
+  }
+
+  #cuts(): string {
+    const { cutLinks, disableMask } = this.#plan;
+    if (cutLinks.length === 0) return "no link to cut";
+    const mask = disableMask === null ? "" : ` (mask ${hex32(disableMask)})`;
+    return `cut ${linksOf(this.#plan, cutLinks)}${mask}`;
+  }
+}
+
+const PCI_COMMAND = 0x04;
+
+/** @throws FenceError `EFENCE_FAR_END`: the reset that relies on it is not carried out */
+function proveFarEnd(fence: Fence, links: readonly number[]): void {
+  try {
+    fence.proveCut(links);
+  } catch (error) {
+    if (error instanceof FenceError && error.code === "EFENCE_INVARIANT") throw error;
+    throw new FenceError("EFENCE_FAR_END", `not reset: ${reasonOf(error)}`);
+  }
+}
+
+function linksOf({ name }: GpuPlan, links: readonly number[]): string {
+  return `${links.length === 1 ? "link" : "links"} ${links.join(", ")} of ${name}`;
+}
