@@ -1,0 +1,124 @@
+import type { FenceEvent } from "../../fence/progress.js";
+import type { LinkSnapshot } from "../../fence/verify.js";
+import type { Assignment, Machine } from "../../machine/machine.js";
+import type { PciAddress } from "../../pci/address.js";
+
+/** What the worker that serves a virtual machine is started with. */
+export interface ServingData {
+  machine: Machine;
+  assignments: Assignment[];
+  /** Where the sockets are made; it exists. */
+  socketDir: string;
+  /** Bytes of memory of each GPU, a power of two. */
+  gpuMemory: number;
+  /** Show each GPU's memory as BAR4 of its first bridge too. */
+  ramAsBar: boolean;
+  /** A reset clears the GPU's memory. */
+  resetClearsMemory: boolean;
+  /** Touch GPUs of the host although a driver has them. */
+  includeHost: boolean;
+  /** As in `IsolationOptions`. */
+  isolateNvlink?: boolean;
+  /** The host's, in bytes. */
+  pageSize: number;
+}
+
+/** What the main thread asks the worker. What is thrown says in one line what is wrong. */
+export type Request =
+  /** Has a {@link ServingStatus}, at once. */
+  | { kind: "status" }
+  /** Throws what `assign` would refuse at this moment, and touches nothing. */
+  | { kind: "check"; assignments: Assignment[] }
+  /**
+   * Goes over to these assignments, all that there are to be: first everything is fenced for them, then the sockets
+   * change. GPUs and bridges whose owner stays keep their sockets, their clients and their memory; the others begin with
+   * cleared memory. Has a {@link ServingStatus} when it is over, which may take seconds. Throws when it is refused, with
+   * nothing touched: the plan has problems, a client has a function whose owner changes, or another change is under way.
+   * A GPU whose fence then fails is no reason to throw: it answers EIO to everything, and the status says why.
+   */
+  | { kind: "assign"; assignments: Assignment[] };
+
+/** What the worker tells by itself, besides its `ServerEvent`s. */
+export type ServingEvent =
+  | { kind: "fence"; event: FenceEvent }
+  /** A client reached what the virtual GPU does not model: each register once. */
+  | { kind: "unmodelled"; what: string };
+
+/** Who is connected to a socket. */
+export interface ClientStatus {
+  pid: number;
+  uid: number;
+  gid: number;
+  /** Since when, ISO 8601. */
+  since: string;
+}
+
+/** One GPU's fence. */
+export interface FenceStatus {
+  state: "unfenced" | "renewing" | "in force" | "failed";
+  /** Since when it has been in force without interruption, ISO 8601; null when it is not. */
+  since: string | null;
+  expected: { disableMask: number | null; cut: number[] };
+  /** As read just now; all null unless it is in force. */
+  actual: LinkSnapshot;
+  /** Links that are to be up and come up with the GPU's next reset only, ascending. */
+  stillCut: number[];
+  /** Why it has failed. */
+  reason: string | null;
+}
+
+/** The numbers of a function's IOMMU group by the kernel's rules. */
+export interface IommuGroupStatus {
+  /** As the machine is: the kernel's own number where it has formed groups. */
+  id: number;
+  /** With the kernel's `isolate_nvlink`; the same as {@link id} where that changes nothing. */
+  isolated: number;
+}
+
+/** One region as a client gets it. */
+export interface RegionStatus {
+  /** VFIO index. */
+  index: number;
+  /** Bytes. */
+  size: number;
+  /** Whether a client may map some of it. */
+  mappable: boolean;
+}
+
+/** One GPU or NPU bridge: those that are served, and the GPUs of the host. */
+export interface FunctionStatus {
+  address: PciAddress;
+  /** The GPU's name; of a bridge its slot label, else its address. */
+  name: string;
+  kind: "gpu" | "bridge";
+  /** The owner: an assignment's name, or `host`. */
+  assignment: string;
+  /** Absolute path; null when it is not served. */
+  socket: string | null;
+  client: ClientStatus | null;
+  /** Empty when it is not served. */
+  regions: RegionStatus[];
+  /** null for a function that the kernel puts into no group. */
+  iommuGroup: IommuGroupStatus | null;
+  /** What the device goes without, and why it is not served, one line each. */
+  warnings: string[];
+  /** GPUs only. */
+  fence?: FenceStatus;
+}
+
+/** One assignment as it is served. */
+export interface AssignmentStatus {
+  name: string;
+  members: PciAddress[];
+  /** Bytes of its clients' memory that its functions reach by DMA, each counted once; decimal. */
+  pinnedBytes: string;
+}
+
+/** Everything that is served and fenced. */
+export interface ServingStatus {
+  machine: string;
+  virtual: boolean;
+  assignments: AssignmentStatus[];
+  /** GPUs in the order of the machine, each followed by its bridges. */
+  functions: FunctionStatus[];
+}
