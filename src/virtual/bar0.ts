@@ -12,6 +12,8 @@ import type { VideoMemory } from "./video_memory.js";
 /** Bytes of a GPU's register BAR. */
 export const BAR0_SIZE = 0x1000000;
 
+const PAGE = 0x1000;
+
 /** A driver writes here, in the chip's mirror of config space, to get the next MSI (nouveau pci/gp100.c). */
 const MSI_REARM = 0x88704;
 
@@ -47,15 +49,19 @@ export class Bar0 {
   /** All but the links' registers; none of a part that nobody modelled. */
   readonly #units: readonly RegisterUnit[] = [];
   readonly #windows: readonly Aperture[] = [];
+  /** For each 4 KiB page whether any unit has registers there: there are few, and a client may read megabytes at once. */
+  readonly #pages: Uint8Array;
 
   constructor(part: Part, recorded: Recorded, around: Bar0Surroundings) {
     this.#links = linkRegisters(part, recorded);
     this.#around = around;
-    if (part === "unknown") return;
-    const memoryWindow = new MemoryWindow(() => around.memory());
-    const peerWindow = new PeerWindow(around.peers);
-    this.#windows = [memoryWindow, peerWindow];
-    this.#units = [this.#interrupts, this.#timer, memoryWindow, peerWindow];
+    if (part !== "unknown") {
+      const memoryWindow = new MemoryWindow(() => around.memory());
+      const peerWindow = new PeerWindow(around.peers);
+      this.#windows = [memoryWindow, peerWindow];
+      this.#units = [this.#interrupts, this.#timer, memoryWindow, peerWindow];
+    }
+    this.#pages = pagesWithRegisters(part, [this.#links, ...this.#units]);
   }
 
   /** Whether the chip's side of link n is in a state to train. */
@@ -95,7 +101,7 @@ export class Bar0 {
     else if (!this.#writeRegister(offset, value)) this.#around.unmodelled("write", offset);
   }
 
-  /** Reads bytes anywhere, registers as the words they lie in, lowest first. */
+  /** Reads bytes anywhere, registers as the words they lie in, lowest first. An empty page is reported as one place. */
   readBytes(offset: number, data: Uint8Array): void {
     for (let done = 0; done < data.length; ) {
       const at = offset + done;
@@ -103,6 +109,11 @@ export class Bar0 {
       if (window !== undefined) {
         const length = Math.min(data.length - done, window.end - at);
         window.readMemory(at, data.subarray(done, done + length));
+        done += length;
+      } else if (this.#isEmpty(at)) {
+        const length = Math.min(data.length - done, PAGE - (at % PAGE));
+        this.#around.unmodelled("read", at & ~3);
+        data.set(ERRORS.subarray(at & 3, (at & 3) + length), done);
         done += length;
       } else {
         const value = this.read(at & ~3);
@@ -120,6 +131,9 @@ export class Bar0 {
         const length = Math.min(data.length - done, window.end - at);
         window.writeMemory(at, data.subarray(done, done + length));
         done += length;
+      } else if (this.#isEmpty(at)) {
+        this.#around.unmodelled("write", at & ~3);
+        done += PAGE - (at % PAGE);
       } else {
         let value = 0;
         let mask = 0;
@@ -160,7 +174,13 @@ export class Bar0 {
     if (isReadable(rest)) this.write(offset, ((rest & ~mask) | value) >>> 0);
   }
 
+  /** Whether the page has no registers; one that a fault gives a value counts as one. */
+  #isEmpty(offset: number): boolean {
+    return this.#pages[offset >>> 12] !== 1 && this.#around.faults.stuckReads.size === 0;
+  }
+
   #register(offset: number): number | undefined {
+    if (this.#pages[offset >>> 12] !== 1) return undefined;
     for (const unit of this.#units) {
       const value = unit.read(offset);
       if (value !== undefined) return value;
@@ -169,9 +189,15 @@ export class Bar0 {
   }
 
   #writeRegister(offset: number, value: number): boolean {
-    const known = this.#units.some((unit) => unit.write(offset, value));
-    if (known || offset === MSI_REARM) this.#around.interruptsChanged(offset === MSI_REARM);
-    return known || offset === MSI_REARM || this.#links.write(offset, value);
+    if (this.#pages[offset >>> 12] !== 1) return false;
+    for (const unit of this.#units) {
+      if (!unit.write(offset, value)) continue;
+      this.#around.interruptsChanged(false);
+      return true;
+    }
+    if (offset !== MSI_REARM) return this.#links.write(offset, value);
+    this.#around.interruptsChanged(true);
+    return true;
   }
 
   #windowAt(offset: number): Aperture | undefined {
@@ -179,6 +205,22 @@ export class Bar0 {
     return undefined;
   }
 }
+
+/** By part, for all GPUs of a part have the same. */
+const knownPages = new Map<Part, Uint8Array>();
+
+function pagesWithRegisters(part: Part, units: readonly RegisterUnit[]): Uint8Array {
+  const known = knownPages.get(part);
+  if (known !== undefined) return known;
+  const pages = new Uint8Array(BAR0_SIZE / PAGE);
+  for (const page of units.flatMap((unit) => unit.pages)) pages[page] = 1;
+  if (part !== "unknown") pages[MSI_REARM >>> 12] = 1;
+  knownPages.set(part, pages);
+  return pages;
+}
+
+/** What a page without registers reads as, from any byte of a word on. */
+const ERRORS = new Uint8Array(new Uint32Array(PAGE / 4 + 1).fill(PRI_DECODE_ERROR).buffer);
 
 const word = new Uint8Array(4);
 const wordView = new DataView(word.buffer);

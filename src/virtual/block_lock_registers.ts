@@ -25,6 +25,7 @@ function placesOfLinks(): Map<number, { link: number; name: keyof LinkBlock }> {
  * gpu/units/nvlink_ampere.py).
  */
 export class BlockLockRegisters implements LinkRegisters {
+  readonly pages = [NV_PMC_BOOT_0, ...PLACES.keys()].map((offset) => offset >>> 12);
   readonly #boot0: number;
   readonly #links: LinkBlock[];
 

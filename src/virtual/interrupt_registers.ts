@@ -24,6 +24,7 @@ const HOST_TREES = 2;
  * tree 0; each tree has a bit that software sets.
  */
 export class InterruptRegisters implements RegisterUnit {
+  readonly pages = [NV_PMC_INTR >>> 12];
   readonly #isTimerPending: () => boolean;
   readonly #enabled = new Uint32Array(TREES);
   readonly #software = new Uint8Array(TREES);

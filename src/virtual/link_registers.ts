@@ -14,6 +14,7 @@ export interface LinkRegisters extends RegisterUnit {
 
 /** The registers of a part nobody has modelled: nothing answers, so nothing can be proven about it. */
 class NoRegisters implements LinkRegisters {
+  readonly pages = [];
   read(): undefined {}
   write(): boolean {
     return false;

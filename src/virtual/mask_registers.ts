@@ -24,6 +24,9 @@ type Ring = "stopped" | "started" | "running";
 
 /** The link registers of GP100 and GV100: one mask, sticky until the next secondary bus reset. */
 export class MaskRegisters implements LinkRegisters {
+  readonly pages = [NV_PMC_BOOT_0, NV_PMC_ENABLE, PRI_RING_COMMAND, PRI_DECODE_CONFIG, LINK_DISABLE].map(
+    (offset) => offset >>> 12,
+  );
   readonly #boot0: number;
   readonly #linkBits: number;
   #ring: Ring = "running";

@@ -25,6 +25,7 @@ const TARGET = 0x03000000;
 
 /** The 1 MiB window in BAR0 onto the GPU's memory, and the register that says where it looks. */
 export class MemoryWindow implements RegisterUnit, Aperture {
+  readonly pages = [NV_PBUS_BAR0_WINDOW >>> 12];
   readonly start = BAR0_WINDOW_START;
   readonly end = BAR0_WINDOW_START + BAR0_WINDOW_SIZE;
   readonly #memory: () => VideoMemory | undefined;

@@ -28,6 +28,7 @@ export interface Peers {
  * that is asked here: whether bytes cross a link.
  */
 export class PeerWindow implements RegisterUnit, Aperture {
+  readonly pages = [PEER_LINK >>> 12];
   readonly start = PEER_WINDOW_START;
   readonly end = PEER_WINDOW_START + PEER_WINDOW_SIZE;
   readonly #peers: Peers;

@@ -27,6 +27,7 @@ const RATIO_BITS = 0xffff;
  * on this chip the counter always counts nanoseconds.
  */
 export class TimerRegisters implements RegisterUnit {
+  readonly pages = [NV_PTIMER_INTR_0 >>> 12];
   readonly #clock: () => number;
   /** The counter's halves at the tick of the clock in {@link #start}. */
   #low = 0;

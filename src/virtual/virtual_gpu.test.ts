@@ -3,6 +3,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { Evidence, Gpu, Link, Part } from "../machine/machine.js";
 import { ga100LinkRegisters, LINK_DISABLE, NV_PMC_BOOT_0, NV_PMC_ENABLE, PART_FACTS } from "../machine/part.js";
+import { BAR0_SIZE } from "./bar0.js";
+import { NV_PTIMER_TIME_0 } from "./timer_registers.js";
 import { VirtualGpu } from "./virtual_gpu.js";
 
 const COMMAND = 0x04;
@@ -50,8 +52,27 @@ for (const part of ["GP100", "GV100", "GA100"] as const) {
 
 test("a part that nobody modelled answers no register at all", () => {
   const gpu = gpuOf("unknown");
-  for (const at of [NV_PMC_BOOT_0, NV_PMC_ENABLE, LINK_DISABLE]) assert.equal(gpu.readBar0(at) >>> 16, 0xbadf);
+  const others = [0x100, 0x140, 0x1700, 0x9400, 0x700000, 0xfe0000, 0xff0000];
+  for (const at of [NV_PMC_BOOT_0, NV_PMC_ENABLE, LINK_DISABLE, ...others]) {
+    gpu.writeBar0(at, 1);
+    assert.equal(gpu.readBar0(at) >>> 16, 0xbadf);
+  }
 });
+
+for (const part of ["GP100", "GV100", "GA100"] as const) {
+  test(`${part}: every page of BAR0 that is skipped as empty really is`, () => {
+    const gpu = gpuOf(part);
+    const { registers } = gpu;
+    assert.ok(registers);
+    const page = new Uint8Array(4096);
+    for (let at = 0; at < BAR0_SIZE; at += 4096) {
+      registers.readBytes(at, page);
+      const words = new Uint32Array(page.buffer);
+      const wrong = words.findIndex((word, i) => word !== gpu.readBar0(at + 4 * i) && at + 4 * i !== NV_PTIMER_TIME_0);
+      assert.equal(wrong, -1, `word ${wrong} from 0x${at.toString(16)}; the time goes on between two reads`);
+    }
+  });
+}
 
 test("with memory decoding off reads are all ones and writes are lost", () => {
   const gpu = gpuOf("GV100");

@@ -3,7 +3,8 @@ import { test } from "node:test";
 import { builtinMachine } from "../machine/builtin.js";
 import type { Gpu, Machine } from "../machine/machine.js";
 import { ga100LinkRegisters, LINK_DISABLE, NV_PMC_ENABLE } from "../machine/part.js";
-import { VirtualMachine } from "./virtual_machine.js";
+import { runToEnd } from "../vfio/steps.js";
+import { CONFIG_READY_MS, RESET_HOLD_MS, VirtualMachine } from "./virtual_machine.js";
 
 const GPU0 = "0004:04:00.0";
 const GPU1 = "0004:05:00.0";
@@ -103,6 +104,39 @@ test("a secondary bus reset hits every GPU of the bus and no other", () => {
   machine.secondaryBusReset(first.address, "port");
   assert.equal(machine.gpu(shared.address).readConfig(0x10, 4) >>> 4, 0);
   assert.notEqual(machine.gpu(third.address).readConfig(0x10, 4) >>> 4, 0);
+});
+
+test("a reset in real time answers after hold and config ready, and with it all that is on the bus", () => {
+  const description = structuredClone(builtinMachine("c4140"));
+  const [first, second] = description.gpus;
+  assert.ok(first && second);
+  const shared: Gpu = { ...second, address: first.address.replace(/\.0$/, ".1"), name: "shared" };
+  const machine = new VirtualMachine({ ...description, gpus: [first, shared] });
+  const steps = machine.resetSteps(first.address, "port");
+  const others = machine.resetSteps(shared.address, "port");
+  const wait = steps.next().value;
+  assert.ok(wait && wait.deadline - performance.now() > RESET_HOLD_MS + CONFIG_READY_MS - 20);
+  others.next();
+  const answers = () => [first, shared].map(({ address }) => machine.gpu(address).readConfig(0, 4) !== 0xffffffff);
+  assert.deepEqual(answers(), [false, false]);
+  steps.next();
+  assert.deepEqual(answers(), [false, false], "the other reset holds both still");
+  others.next();
+  assert.deepEqual(answers(), [true, true]);
+  assert.deepEqual(machine.linksUp(first.address), []);
+});
+
+test("a reset in real time takes the NPU's links along: through firmware unharmed, at the port frozen", () => {
+  for (const [path, hmis] of [
+    ["firmware", 0],
+    ["port", 2],
+  ] as const) {
+    const machine = new VirtualMachine(builtinMachine("sequoia"));
+    runToEnd(machine.resetSteps(GPU0, path));
+    assert.equal(machine.hmis, hmis);
+    const up = machine.machine.gpus[0]?.bridges.map((at) => machine.bridge(at).linkEnabled);
+    assert.deepEqual(up, [hmis === 0, hmis === 0]);
+  }
 });
 
 test("a port has NPU resets only where there are NPU bridges", () => {
