@@ -11,6 +11,13 @@ export type ServerEvent =
   | { kind: "refuse"; socket: string; peer: PeerCredentials }
   | { kind: "error"; socket: string; message: string };
 
+/** Who is connected to a device's socket. */
+export interface Occupant {
+  peer: PeerCredentials;
+  /** When it connected, in milliseconds as `Date.now()` gives them. */
+  since: number;
+}
+
 const MAX_REFUSALS = 8;
 const REFUSAL_TIMEOUT = 1000;
 /** How long no connection is accepted after one could not be, in milliseconds. */
@@ -23,7 +30,7 @@ export class Endpoint implements SessionEndpoint {
   readonly #token: number;
   readonly #refusals = new Set<Refusal>();
   #session: Session | undefined;
-  #peer: PeerCredentials | undefined;
+  #occupant: Occupant | undefined;
   /** Pieces of work that go on: what a client has begun, and its end. */
   #works = 0;
 
@@ -49,6 +56,11 @@ export class Endpoint implements SessionEndpoint {
     return this.#session;
   }
 
+  /** Whoever is connected, also while it negotiates. */
+  get occupant(): Occupant | undefined {
+    return this.#session === undefined ? undefined : this.#occupant;
+  }
+
   onReady(): void {
     let socket: Fd | undefined;
     try {
@@ -61,7 +73,7 @@ export class Endpoint implements SessionEndpoint {
     const peer = peerCredentials(socket);
     // A client that comes back at once may be seen before the end of its last connection.
     if (this.#session === undefined || !this.#session.isAlive()) {
-      this.#peer = peer;
+      this.#occupant = { peer, since: Date.now() };
       this.#session = new Session(this.#host, this, socket);
     } else {
       this.#refuse(socket, peer);
@@ -69,7 +81,8 @@ export class Endpoint implements SessionEndpoint {
   }
 
   onOpen(): void {
-    if (this.#peer !== undefined) this.onEvent({ kind: "connect", socket: this.socket, peer: this.#peer });
+    const peer = this.#occupant?.peer;
+    if (peer !== undefined) this.onEvent({ kind: "connect", socket: this.socket, peer });
   }
 
   onClose(reason: string): void {

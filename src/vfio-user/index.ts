@@ -11,7 +11,7 @@ export {
 export * from "./client.js";
 export type { SharedMemory } from "./client_dma.js";
 export * from "./dma_message.js";
-export type { ServerEvent } from "./endpoint.js";
+export type { Occupant, ServerEvent } from "./endpoint.js";
 export * from "./header.js";
 export * from "./migration.js";
 export * from "./region_access.js";

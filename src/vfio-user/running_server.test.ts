@@ -8,7 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { openFiles } from "../../test/vfio_user/open_files.js";
 import { RawClient } from "../../test/vfio_user/raw_client.js";
 import { OsError } from "../os/index.js";
-import { Command, startServer, VfioUserClient } from "./index.js";
+import { pause, type VfioDevice } from "../vfio/index.js";
+import { Command, encodeVersion, startServer, VfioUserClient, VfioUserServer } from "./index.js";
 
 const directory = mkdtempSync(join(tmpdir(), "linkfence-running-"));
 const path = join(directory, "device.sock");
@@ -103,6 +104,50 @@ test("an answer that cannot be cloned is that call's failure, and the server goe
     assert.equal(await server.call("still there"), "still there");
   } finally {
     await server.stop();
+  }
+});
+
+test("what a module tells arrives in order with its answers, and an error keeps its code", async () => {
+  const code = `export const createDevices = (data, tell) => {
+    tell("created");
+    return { devices: [], close: () => tell("closed"), onMessage(message) {
+      tell(["asked", message]);
+      if (message === "fail") throw Object.assign(new Error("no"), { code: "ENO" });
+    } };
+  };`;
+  const heard: unknown[] = [];
+  const onNews = (news: unknown) => heard.push(news);
+  const server = await startServer({ module: `data:text/javascript,${encodeURIComponent(code)}`, onNews });
+  try {
+    assert.deepEqual(heard, ["created"]);
+    await server.call("first");
+    await assert.rejects(server.call("fail"), { message: "no", code: "ENO" });
+    assert.deepEqual(heard, ["created", ["asked", "first"], ["asked", "fail"]]);
+  } finally {
+    await server.stop();
+  }
+});
+
+test("who is connected to a device, since when, and whether the device is at work can be asked", () => {
+  const device: VfioDevice = { regions: [], irqs: [], read() {}, write() {}, reset: () => pause(20) };
+  const server = new VfioUserServer([{ socket: path, device }]);
+  try {
+    assert.deepEqual([server.occupantOf(device), server.isBusy(device)], [undefined, false]);
+    const began = Date.now();
+    const client = new RawClient(path, false);
+    while (server.occupantOf(device) === undefined) server.step(100);
+    const { peer, since } = server.occupantOf(device) ?? assert.fail("nobody");
+    assert.equal(peer.pid, process.pid);
+    assert.ok(since >= began && since <= Date.now());
+    client.send(Command.VERSION, encodeVersion({ major: 0, minor: 0, capabilities: {} }));
+    client.send(Command.DEVICE_RESET, new Uint8Array(0), [], { id: 1 });
+    while (!server.isBusy(device)) server.step(100);
+    client.close();
+    while (server.occupantOf(device) !== undefined || server.isBusy(device)) server.step(100);
+    server.remove(device);
+    assert.deepEqual([server.occupantOf(device), server.isBusy(device)], [undefined, false]);
+  } finally {
+    server.close();
   }
 });
 

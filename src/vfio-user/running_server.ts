@@ -21,6 +21,8 @@ export interface StartOptions {
   /** As in `ServerOptions`. */
   group?: number | undefined;
   onEvent?: (event: ServerEvent) => void;
+  /** Told what the module tells, see `CreateDevices`. */
+  onNews?: (news: unknown) => void;
 }
 
 /** How long a worker gets to end in good order when the process exits, in milliseconds. */
@@ -64,7 +66,7 @@ export class RunningServer {
       state,
       spareQueues: sharedSpareQueues(),
     };
-    port1.on("message", (notice: Notice) => this.#onNotice(notice, options.onEvent));
+    port1.on("message", (notice: Notice) => this.#onNotice(notice, options));
     this.#worker = startWorker({ workerData: input, transferList: [port2], resourceLimits: LIMITS });
     watchExit(this);
     this.done = new Promise((resolve, reject) => {
@@ -137,9 +139,11 @@ export class RunningServer {
     for (const path of this.#sockets) rmSync(path, { force: true });
   }
 
-  #onNotice(notice: Notice, onEvent: ((event: ServerEvent) => void) | undefined): void {
+  #onNotice(notice: Notice, { onEvent, onNews }: StartOptions): void {
     if (notice.kind === "event") {
       onEvent?.(notice.event as ServerEvent);
+    } else if (notice.kind === "news") {
+      onNews?.(notice.news);
     } else if (notice.kind === "sockets") {
       this.#sockets = notice.sockets;
     } else if (notice.kind === "ready") {
@@ -147,7 +151,7 @@ export class RunningServer {
     } else {
       const call = this.#calls.get(notice.id);
       this.#calls.delete(notice.id);
-      if ("error" in notice) call?.reject(notice.error);
+      if ("error" in notice) call?.reject(withCode(notice.error, notice.code));
       else call?.resolve(notice.result);
     }
   }
@@ -170,6 +174,10 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   const server = new RunningServer(options);
   await server.ready();
   return server;
+}
+
+function withCode(error: unknown, code: unknown): unknown {
+  return error instanceof Error && code !== undefined ? Object.assign(error, { code }) : error;
 }
 
 /** The worker's code. Run from source, it needs the loader that runs this, which workers do not inherit. */

@@ -9,7 +9,7 @@ import {
   signalEventfd,
 } from "../os/index.js";
 import type { VfioDevice } from "../vfio/index.js";
-import { Endpoint, type ServerEvent } from "./endpoint.js";
+import { Endpoint, type Occupant, type ServerEvent } from "./endpoint.js";
 import { smallReplies } from "./region_messages.js";
 import { MAX_MESSAGE } from "./server_limits.js";
 import type { Session, SessionHost } from "./session.js";
@@ -98,6 +98,16 @@ export class VfioUserServer implements SessionHost {
     this.#reportSockets();
   }
 
+  /** Whoever is connected to the device's socket, also while it negotiates; undefined when nobody is. */
+  occupantOf(device: VfioDevice): Occupant | undefined {
+    return this.#endpointOf(device)?.occupant;
+  }
+
+  /** Whether work of the device goes on: a reset, what it does before a client comes or after one went. */
+  isBusy(device: VfioDevice): boolean {
+    return this.#endpointOf(device)?.isBusy === true;
+  }
+
   /** Number of an eventfd that stops {@link run} when it is signalled, from whatever thread. */
   get stopEventfd(): number {
     return this.#stop.number;
@@ -144,6 +154,10 @@ export class VfioUserServer implements SessionHost {
   /** @internal Remembers whom to spin on. */
   served(session: Session): void {
     this.#recent = session;
+  }
+
+  #endpointOf(device: VfioDevice): Endpoint | undefined {
+    return this.#endpoints.find((endpoint) => endpoint.device === device);
   }
 
   #spinOn(session: Session): void {

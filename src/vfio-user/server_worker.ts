@@ -31,7 +31,7 @@ class Calls {
       }
       notice.result = result;
     } catch (error) {
-      notice.error = error;
+      refuse(notice, error);
     }
     this.#post(notice);
   }
@@ -45,7 +45,7 @@ class Calls {
       notice.result = yield* steps;
     };
     this.server.tasks.start(this, keepResult(), (error) => {
-      if (error !== undefined) notice.error = error;
+      if (error !== undefined) refuse(notice, error);
       this.#post(notice);
     });
   }
@@ -61,6 +61,11 @@ class Calls {
   }
 }
 
+function refuse(notice: Result, error: unknown): void {
+  notice.error = error;
+  if (error instanceof Error && "code" in error) notice.code = error.code;
+}
+
 /** Generators cannot be cloned, so this is no result. */
 function isSteps(result: unknown): result is Steps<unknown> {
   return Object.prototype.toString.call(result) === "[object Generator]";
@@ -70,8 +75,8 @@ async function main({ module, data, spin, group, port, wake, state, spareQueues 
   const word = new Int32Array(state);
   useSpareQueues(spareQueues);
   const { createDevices } = (await import(module)) as { createDevices: CreateDevices };
-  const serving = await createDevices(data);
   const post = (notice: Notice) => port.postMessage(notice);
+  const serving = await createDevices(data, (news) => post({ kind: "news", news }));
   const fd = duplicateFd(wake);
   let server: VfioUserServer | undefined;
   let calls: Calls | undefined;

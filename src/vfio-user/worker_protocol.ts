@@ -7,15 +7,19 @@ export interface Serving {
   /**
    * Answers what `RunningServer.call` sends: at once, or by steps that it returns (see `Steps`), which run beside the
    * serving and beside each other and are cancelled when the server stops. No promises, for the thread serves. What it or
-   * they return or throw is structured-cloned. The server may be told to add or remove devices.
+   * they return or throw is structured-cloned, an error with its `code`. The server may be told to add or remove devices.
    */
   onMessage?(message: unknown, server: VfioUserServer): unknown;
   /** Called after the last client has gone. */
   close?(): void;
 }
 
-/** The function `createDevices` that such a module exports; it runs in the worker, with structured-cloned data. */
-export type CreateDevices = (data: unknown) => Serving | Promise<Serving>;
+/**
+ * The function `createDevices` that such a module exports; it runs in the worker, with structured-cloned data.
+ * @param tell sends the main thread something that can be cloned, for `StartOptions.onNews`, in order with what calls
+ * result in; it may be called at any time until the end of `Serving.close`
+ */
+export type CreateDevices = (data: unknown, tell: (news: unknown) => void) => Serving | Promise<Serving>;
 
 /** What the main thread hands over. `state`: see {@link WorkerState}. */
 export interface WorkerInput {
@@ -45,4 +49,6 @@ export type Notice =
   | { kind: "ready" }
   | { kind: "sockets"; sockets: string[] }
   | { kind: "event"; event: unknown }
-  | { kind: "result"; id: number; result?: unknown; error?: unknown };
+  | { kind: "news"; news: unknown }
+  /** `code` is that of an error, which cloning would lose. */
+  | { kind: "result"; id: number; result?: unknown; error?: unknown; code?: unknown };
