@@ -124,7 +124,7 @@ export class Fence {
   cut(): void {
     if (this.#state.kind === "renewing") return;
     try {
-      this.#cutAgain();
+      this.#cutBy(this.#plan);
     } catch (error) {
       this.#fail(reasonOf(error), false);
       throw error;
@@ -159,30 +159,41 @@ export class Fence {
     throw new FenceError("EFENCE_FAR_END", `the far end, ${linksOf(this.#plan, links)}, is not proven cut: ${why}`);
   }
 
-  /** Gives the fence another plan, which nothing carries out yet. */
+  /**
+   * Follows another plan for this GPU. What it cuts is cut first, as by {@link cut}; only then it is the plan. A GPU that
+   * is no longer to be touched is `unfenced`; one that cannot be cut has `failed`.
+   */
   follow(plan: GpuPlan): void {
     invariant(plan.address === this.#plan.address, `${plan.address} is planned for by its own fence`);
+    const renewing = this.#state.kind === "renewing";
+    try {
+      if (!renewing && !plan.untouched) this.#cutBy(plan);
+    } catch (error) {
+      this.#fail(reasonOf(error), false);
+    }
     this.#plan = plan;
+    if (!renewing && plan.untouched) this.#state = { kind: "unfenced" };
   }
 
   /** Everything that has to hold before a reset may begin; nothing has been done to this GPU when it throws. */
   #prepareReset(farEnds: readonly FarEnds[]): { strategy: FenceStrategy; saved: SavedConfig } {
-    const strategy = this.#strategy();
+    const strategy = strategyOf(this.#plan);
     this.#saved ??= identifyAndSave(this.port, strategy);
     this.#around.report(this, "far ends");
     for (const { fence, links } of farEnds) proveFarEnd(fence, links);
     return { strategy, saved: this.#saved };
   }
 
-  #cutAgain(): void {
-    const strategy = this.#strategy();
+  /** Cuts what the plan cuts, which from then on is the fence's plan. */
+  #cutBy(plan: GpuPlan): void {
+    const strategy = strategyOf(plan);
     const { port } = this;
     this.#saved ??= identifyAndSave(port, strategy);
+    // Found open: nobody may take the fence for closed while it is being mended.
+    if (this.#state.kind === "in force" && this.#openIn(this.#read()) !== undefined) this.#state = { kind: "unfenced" };
     if (!hasItsAddresses(port, this.#saved)) restoreConfig(port, this.#saved);
-    if (this.#state.kind === "in force" && this.#openIn(this.#read()) !== undefined) {
-      this.#state = { ...this.#state, since: Date.now() };
-    }
-    strategy.cut(port, this.#plan.cutLinks);
+    strategy.cut(port, plan.cutLinks);
+    this.#plan = plan;
     this.#confirm();
   }
 
@@ -231,14 +242,6 @@ export class Fence {
     }
   }
 
-  #strategy(): FenceStrategy {
-    const { name, part, untouched } = this.#plan;
-    const strategy = strategyFor(part);
-    if (strategy === undefined) throw new FenceError("EFENCE_PART", `${name} is no part that can be fenced`);
-    if (untouched) throw new FenceError("EFENCE_PLAN", `${name} is not to be touched`);
-    return strategy;
-  }
-
   #read(): GpuReading {
     return readGpu(this.#plan, () => this.port);
   }
@@ -263,6 +266,14 @@ export class Fence {
 }
 
 const PCI_COMMAND = 0x04;
+
+/** @throws FenceError for a GPU that cannot be fenced, or is not to be touched */
+function strategyOf({ name, part, untouched }: GpuPlan): FenceStrategy {
+  const strategy = strategyFor(part);
+  if (strategy === undefined) throw new FenceError("EFENCE_PART", `${name} is no part that can be fenced`);
+  if (untouched) throw new FenceError("EFENCE_PLAN", `${name} is not to be touched`);
+  return strategy;
+}
 
 /** @throws FenceError `EFENCE_FAR_END`: the reset that relies on it is not carried out */
 function proveFarEnd(fence: Fence, links: readonly number[]): void {

@@ -81,10 +81,10 @@ export class Fences {
     if (strange !== undefined || plans.size !== this.#fences.size) {
       throw new FenceError("EFENCE_PLAN", "the plan is for other GPUs than are fenced; nothing was touched");
     }
-    this.#plan = plan;
+    // Cuts only add up, so what the former plan keeps apart stays apart until the new one is in force everywhere.
     for (const [address, gpu] of plans) this.of(address).follow(gpu);
+    this.#plan = plan;
     this.#farEnds = this.#collectFarEnds();
-    this.#cutAll();
   }
 
   /** The machine with what its registers say now, for a plan that knows which GPUs need a reset. */
