@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
 import { EXIT_FAILURE, failureLine, UsageError } from "./failure.js";
-import { addAssignOption, addSourceOptions } from "./source.js";
+import { registerServing } from "./serving.js";
+import { addAssignOption, addIntentOptions, addSourceOptions } from "./source.js";
 import { registerVfioUser } from "./vfio_user.js";
 
 const VERSION = "0.1.0";
@@ -17,7 +18,7 @@ function buildProgram(): Command {
   const add = (name: string, description: string) =>
     addSourceOptions(program.command(name).description(description).allowExcessArguments(false));
 
-  addAssignOption(add("audit", "what crosses that should not; exit 1 when something does")).action(async (options) => {
+  addIntentOptions(add("audit", "what crosses that should not; exit 1 when something does")).action(async (options) => {
     const { runAudit } = await import("./command/audit.js");
     process.exitCode = await runAudit(options);
   });
@@ -31,13 +32,13 @@ function buildProgram(): Command {
     const { runGroups } = await import("./command/groups.js");
     process.exitCode = await runGroups(options);
   });
-  addAssignOption(add("plan", "which links to cut for these assignments; exit 1 when they cannot be isolated"))
+  addIntentOptions(add("plan", "which links to cut for these assignments; exit 1 when they cannot be isolated"))
     .option("--include-host", "touch GPUs of the host although a driver has them")
     .action(async (options) => {
       const { runPlan } = await import("./command/plan.js");
       process.exitCode = await runPlan(options);
     });
-  addAssignOption(add("fence", "cut the links and verify; on virtual hardware for every SOURCE but --live"))
+  addIntentOptions(add("fence", "cut the links and verify; on virtual hardware for every SOURCE but --live"))
     .option("--include-host", "touch GPUs of the host although a driver has them")
     .option("--yes", "really do it on a live host")
     .option("--out <file>", "write the machine as it is afterwards, with evidence, as a capture")
@@ -45,7 +46,7 @@ function buildProgram(): Command {
       const { runFence } = await import("./command/fence.js");
       process.exitCode = await runFence(options);
     });
-  addAssignOption(add("verify", "read back and compare with the intent; exit 1 when a fence is open"))
+  addIntentOptions(add("verify", "read back and compare with the intent; exit 1 when a fence is open"))
     .option("--include-host", "expect GPUs of the host to be cut although a driver has them")
     .action(async (options) => {
       const { runVerify } = await import("./command/verify.js");
@@ -68,6 +69,7 @@ function buildProgram(): Command {
       const { runFirmware } = await import("./command/firmware.js");
       process.exitCode = await runFirmware(options);
     });
+  registerServing(program, add);
   registerVfioUser(program);
   // Commander's own help command answers an unknown name with the whole help on stderr.
   program
@@ -88,6 +90,7 @@ SOURCE is one of --live, --machine NAME, --device-tree FILE, --capture FILE, --l
   linkfence audit --live
   linkfence topo --machine sequoia
   linkfence plan --machine sequoia --assign vm1=GPU0,GPU1 --assign vm2=GPU2
+  linkfence serve --machine sequoia --assign vm1=GPU0,GPU1 --assign vm2=GPU2
 
 Exit codes: 0 fine, 1 a finding, 2 bad input or failure.`;
 

@@ -1,9 +1,10 @@
-import { statSync } from "node:fs";
-import { basename } from "node:path";
+import { accessSync, constants, statSync } from "node:fs";
+import { basename, join } from "node:path";
 import type { Command } from "commander";
 import type { DeviceTree } from "../devicetree/tree.js";
 import type { Assignment, Machine } from "../machine/machine.js";
 import { UsageError } from "./failure.js";
+import { defaultStateDir } from "./serve/default_directory.js";
 
 /** Where a command takes its machine from: exactly one of these. */
 export interface SourceOptions {
@@ -16,6 +17,8 @@ export interface SourceOptions {
   nvlink?: string[];
   assign?: string[];
   isolateNvlink?: string | true;
+  /** Where the ledger of assignments is; not there for commands that take no heed of it. */
+  stateDir?: string;
   json?: boolean;
 }
 
@@ -46,6 +49,15 @@ export function addSourceOptions(command: Command): Command {
 /** Adds the option that says who owns what. */
 export function addAssignOption(command: Command): Command {
   return command.option("--assign <name=gpu,...>", "an assignment: GPUs with one owner; may be repeated", collect);
+}
+
+/** Adds the options that say who owns what, the ledger's included. */
+export function addIntentOptions(command: Command): Command {
+  return addAssignOption(command).option(
+    "--state-dir <dir>",
+    "where the ledger is, for the assignments that neither --assign nor a capture gives",
+    defaultStateDir(),
+  );
 }
 
 /**
@@ -109,18 +121,30 @@ export async function isolateNvlinkOption(options: SourceOptions): Promise<{ iso
 }
 
 /**
- * The assignments: from --assign, else those in the machine's capture.
- * @throws AssignmentError when one makes no sense.
+ * The assignments: from --assign, else those in the machine's capture, else those in the ledger.
+ * @throws AssignmentError when one makes no sense; UsageError when the ledger is damaged.
  */
 export async function readAssignments(machine: Machine, options: SourceOptions): Promise<Assignment[]> {
-  if (options.assign === undefined) return machine.assignments ?? [];
-  const { parseAssignments } = await import("../isolation/assignment.js");
-  return parseAssignments(machine, options.assign);
+  if (options.assign !== undefined) {
+    const { parseAssignments } = await import("../isolation/assignment.js");
+    return parseAssignments(machine, options.assign);
+  }
+  if (machine.assignments !== undefined && machine.assignments.length > 0) return machine.assignments;
+  return options.stateDir === undefined ? [] : readLedgerAssignments(machine, options.stateDir, options.live === true);
+}
+
+/** What the ledger says of this very machine; what it says of others, or of virtual hardware for a live host, is nothing. */
+async function readLedgerAssignments(machine: Machine, stateDir: string, live: boolean): Promise<Assignment[]> {
+  if (stateDir === defaultStateDir() && !isReadable(join(stateDir, "ledger.json"))) return [];
+  const { isOf, loadLedger } = await import("./serve/ledger_file.js");
+  const ledger = loadLedger(stateDir);
+  if (ledger === undefined || !isOf(ledger, machine) || (live && ledger.virtual)) return [];
+  return ledger.assignments.map(({ name, members }) => ({ name, members }));
 }
 
 /**
  * The assignments, of which there must be some.
- * @throws UsageError when neither --assign nor the capture has any.
+ * @throws UsageError when neither --assign nor the capture nor the ledger has any.
  */
 export async function requireAssignments(machine: Machine, options: SourceOptions): Promise<Assignment[]> {
   const assignments = await readAssignments(machine, options);
@@ -173,6 +197,15 @@ async function readLinux(options: SourceOptions): Promise<Machine> {
     if (!(error instanceof Error && "code" in error)) throw error;
     const what = `the output of nvidia-smi on this host could not be used: ${error.message}`;
     return { ...told, unknown: [...told.unknown, { what, functions: [], action: "give it with --nvlink FILE" }] };
+  }
+}
+
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 

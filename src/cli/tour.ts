@@ -1,9 +1,10 @@
 import { parseAssignments } from "../isolation/assignment.js";
 import { makePlan } from "../isolation/plan.js";
 import { builtinMachine } from "../machine/builtin.js";
-import { fenceVirtual, progressLine, resultLines } from "./command/fence.js";
+import { fenceVirtual, resultLines } from "./command/fence.js";
 import { EXIT_FINDING } from "./failure.js";
 import { paint, writeLines } from "./output.js";
+import { progressLine } from "./progress_line.js";
 import { matrixLines } from "./topology_matrix.js";
 
 /** `npm start`: two tenants on the built-in virtual AC922, before, during and after the fence. */

@@ -8,7 +8,10 @@ import { VirtualMachine } from "../../virtual/virtual_machine.js";
 import { EXIT_FINDING, UsageError } from "../failure.js";
 import { heading } from "../heading.js";
 import { mask, paint, table, writeJson, writeLines } from "../output.js";
+import { progressLine } from "../progress_line.js";
+import { refuseUnlessIsolated } from "../refuse_unless_isolated.js";
 import { isolateNvlinkOption, readSource, requireAssignments } from "../source.js";
+import { virtualModel } from "../virtual_model.js";
 import { checkOutPath, writeFileWhole } from "../write_file.js";
 import { type PlanCommandOptions, planJson, planLines } from "./plan.js";
 
@@ -49,12 +52,6 @@ export async function fenceVirtual(
   return { result, after: withEvidence(machine, result.gpus) };
 }
 
-/** One line for one step at one GPU. */
-export function progressLine({ gpu, step, detail }: FenceEvent): string {
-  const mark = step === "done" ? paint("green", "✓") : step === "failed" ? paint("red", "✗") : paint("dim", "·");
-  return `${mark} ${gpu.padEnd(5)} ${step}${detail === undefined ? "" : `: ${detail}`}`;
-}
-
 /** The result as a table. */
 export function resultLines(result: FenceResult): string[] {
   const rows = result.gpus.map((gpu) => [
@@ -74,18 +71,6 @@ export function resultLines(result: FenceResult): string[] {
       ? paint("green", `fenced: ${count} of ${result.gpus.length} GPUs read back as planned`)
       : paint("red", `NOT fenced: only ${count} of ${result.gpus.length} GPUs read back as planned`),
   ];
-}
-
-/** Whatever the source, what is fenced here is a model of it, and says so. */
-function virtualModel(machine: Machine): Machine {
-  return machine.virtual ? machine : { ...machine, virtual: true, source: `virtual model of ${machine.source}` };
-}
-
-function refuseUnlessIsolated(plan: Plan): void {
-  if (plan.isolated) return;
-  const problem = plan.problems.find(({ severity }) => severity === "error");
-  const why = problem === undefined ? "a link stays up between two owners" : `${problem.message}; ${problem.action}`;
-  throw new UsageError(`this plan cannot isolate, so nothing was touched: ${why}`);
 }
 
 function dryRun(options: FenceCommandOptions, machine: Machine, plan: Plan): number {

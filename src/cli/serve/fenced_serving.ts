@@ -1,0 +1,223 @@
+import { join } from "node:path";
+import { reasonOf } from "../../fence/error.js";
+import type { Ledger } from "../../fence/ledger.js";
+import type { Assignment } from "../../machine/machine.js";
+import { type RunningServer, type ServerEvent, startServer } from "../../vfio-user/index.js";
+import { UsageError } from "../failure.js";
+import { progressLine } from "../progress_line.js";
+import { changedAssignments, withoutAssignment } from "./assignment_change.js";
+import { type ControlRequest, controlPath } from "./control_protocol.js";
+import { ControlSocket } from "./control_socket.js";
+import { LEDGER_LOCK, ledgerFor, ledgerOf, saveLedger } from "./ledger_file.js";
+import { LockFile } from "./lock_file.js";
+import type { Request, ServingData, ServingEvent, ServingStatus } from "./messages.js";
+import { PrivateDirectory } from "./private_directory.js";
+import { type PrintForm, servedJson, statusJson } from "./serving_json.js";
+import type { SocketGroup } from "./socket_group.js";
+
+/** What is served, and where. */
+export interface ServingSettings extends ServingData {
+  stateDir: string;
+  group: SocketGroup | undefined;
+  /** What clients of the control socket are told to paste. */
+  form: PrintForm;
+}
+
+/** What a server tells of itself while it runs. */
+export type WorkerEvent = ServerEvent | ServingEvent;
+
+/** The status with what only the main thread knows. */
+export interface ServerStatus extends ServingStatus {
+  pid: number;
+  /** ISO 8601. */
+  startedAt: string;
+  socketDir: string;
+  stateDir: string;
+  ledger: Ledger;
+}
+
+export interface ServingOptions {
+  onEvent?: (event: WorkerEvent) => void;
+  /** Told when other assignments have come to be served. */
+  onChange?: (status: ServerStatus) => void;
+}
+
+/**
+ * A machine's assignments, fenced and served: two locked directories, the ledger, the worker with the devices, and the
+ * control socket. What it has made is gone when it is closed.
+ */
+export class FencedServing {
+  readonly #settings: ServingSettings;
+  readonly #options: ServingOptions;
+  readonly #startedAt = new Date().toISOString();
+  /** What is to be undone, the last first. */
+  readonly #undo: (() => void)[] = [];
+  readonly #watchers = new Set<(event: WorkerEvent) => void>();
+  #server: RunningServer | undefined;
+  #ledger: Ledger;
+  /** The end of the change under way: one at a time. */
+  #change: Promise<unknown> = Promise.resolve();
+
+  /**
+   * Takes the directories and writes the ledger; touches no hardware.
+   * @throws UsageError when a directory cannot be had, another server uses it, or the ledger is another machine's; nothing
+   *   is left behind then
+   */
+  static async prepare(settings: ServingSettings, options: ServingOptions = {}): Promise<FencedServing> {
+    const serving = new FencedServing(settings, options);
+    try {
+      await serving.#save(settings.assignments);
+    } catch (error) {
+      serving.release();
+      throw error;
+    }
+    return serving;
+  }
+
+  private constructor(settings: ServingSettings, options: ServingOptions) {
+    this.#settings = settings;
+    this.#options = options;
+    try {
+      this.#take(settings.socketDir, "--socket-dir", "serve.lock", settings.group);
+      this.#take(settings.stateDir, "--state-dir", LEDGER_LOCK);
+      this.#ledger = ledgerFor(settings.machine, settings.stateDir);
+    } catch (error) {
+      this.release();
+      throw error;
+    }
+  }
+
+  /** Settled when the worker has ended, whyever. */
+  get ended(): Promise<void> {
+    return this.#server?.done ?? Promise.resolve();
+  }
+
+  /**
+   * Fences everything, then serves it. Resolves when every socket can be connected to.
+   * @throws what the worker throws; nothing is left behind then
+   */
+  async start(): Promise<ServerStatus> {
+    const { stateDir: _, form: __, group, ...data } = this.#settings;
+    try {
+      this.#server = await startServer({
+        module: new URL(
+          import.meta.url.endsWith(".ts") ? "./virtual_serving.ts" : "./virtual_serving.js",
+          import.meta.url,
+        ),
+        data: data satisfies ServingData,
+        group: group?.gid,
+        onEvent: (event) => this.#tell(event),
+      });
+      const control = new ControlSocket(controlPath(data.socketDir), (request, onProgress) =>
+        this.#answer(request, onProgress),
+      );
+      this.#undo.push(() => control.close());
+      return await this.status();
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  /** What is fenced, served and attached at this moment. */
+  async status(): Promise<ServerStatus> {
+    const status = (await this.#call({ kind: "status" })) as ServingStatus;
+    const { socketDir, stateDir } = this.#settings;
+    return { ...status, pid: process.pid, startedAt: this.#startedAt, socketDir, stateDir, ledger: this.#ledger };
+  }
+
+  /** Disconnects everybody, ends the worker, and leaves nothing but the ledger. */
+  async close(): Promise<void> {
+    try {
+      await this.#server?.stop();
+    } finally {
+      this.release();
+    }
+  }
+
+  /** Lets go of everything but the worker, at once: for when the process ends. */
+  release(): void {
+    for (const undo of this.#undo.splice(0).reverse()) undo();
+  }
+
+  #take(path: string, option: string, lockName: string, group?: SocketGroup): void {
+    const directory = new PrivateDirectory(path, option, group);
+    this.#undo.push(() => directory.removeIfMade());
+    const lock = new LockFile(join(path, lockName), `uses ${path} already; name another ${option}`);
+    this.#undo.push(() => lock.release());
+  }
+
+  async #save(assignments: readonly Assignment[]): Promise<void> {
+    const { machine, stateDir } = this.#settings;
+    const ledger = ledgerOf(machine, assignments, this.#ledger, new Date().toISOString());
+    await saveLedger(stateDir, ledger);
+    this.#ledger = ledger;
+  }
+
+  async #answer(request: ControlRequest, onProgress: (line: string) => void): Promise<unknown> {
+    const { machine, form } = this.#settings;
+    if (request.command === "status") return statusJson(await this.status());
+    const change: Change =
+      request.command === "assign"
+        ? (current) => changedAssignments(machine, current, request.assign)
+        : (current) => {
+            this.#refuseOtherMachine(request.machine);
+            return withoutAssignment(current, request.name);
+          };
+    return servedJson(await this.#inTurn(onProgress, change), form);
+  }
+
+  /** One change at a time: each begins from what the last has left. */
+  #inTurn(onProgress: (line: string) => void, change: Change): Promise<ServerStatus> {
+    const turn = this.#change.then(() => this.#carryOut(onProgress, change));
+    this.#change = turn.catch(() => {});
+    return turn;
+  }
+
+  async #carryOut(onProgress: (line: string) => void, change: Change): Promise<ServerStatus> {
+    const before = this.#ledger;
+    const assignments = change(before.assignments.map(({ name, members }) => ({ name, members })));
+    await this.#call({ kind: "check", assignments });
+    await this.#save(assignments);
+    const watch = (event: WorkerEvent) => {
+      if (event.kind === "fence") onProgress(progressLine(event.event));
+    };
+    this.#watchers.add(watch);
+    try {
+      await this.#call({ kind: "assign", assignments });
+    } catch (error) {
+      // Refused with nothing touched, so what was is still what is wanted.
+      await saveLedger(this.#settings.stateDir, before).catch(() => {});
+      this.#ledger = before;
+      throw error;
+    } finally {
+      this.#watchers.delete(watch);
+    }
+    const status = await this.status();
+    this.#options.onChange?.(status);
+    return status;
+  }
+
+  #tell(event: WorkerEvent): void {
+    this.#options.onEvent?.(event);
+    for (const watch of this.#watchers) watch(event);
+  }
+
+  /** What the worker throws comes without its code, which does not cross between threads; its message is for people. */
+  async #call(request: Request): Promise<unknown> {
+    try {
+      return await this.#server?.call(request);
+    } catch (error) {
+      throw new UsageError(reasonOf(error));
+    }
+  }
+
+  #refuseOtherMachine(name: string | undefined): void {
+    const { machine } = this.#settings;
+    if (name !== undefined && name !== machine.name) {
+      throw new UsageError(`the server there serves ${machine.name}, not ${name}`);
+    }
+  }
+}
+
+type Change = (current: Assignment[]) => Assignment[];

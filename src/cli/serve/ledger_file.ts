@@ -1,0 +1,114 @@
+import { closeSync, fsyncSync, openSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { type Ledger, readLedger, writeLedger } from "../../fence/ledger.js";
+import { errnoInWords, errnoOf, HostError } from "../../host/error.js";
+import { printable } from "../../host/printable.js";
+import { readBounded } from "../../host/read_bounded.js";
+import type { Assignment, Machine } from "../../machine/machine.js";
+import { UsageError } from "../failure.js";
+
+const LEDGER_LIMIT = 4 << 20;
+const NEVER = new Date(0).toISOString();
+
+/** The file in a state directory whose lock its ledger's writer holds. */
+export const LEDGER_LOCK = "ledger.lock";
+
+/** Where the ledger of a state directory is. */
+export function ledgerPath(stateDir: string): string {
+  return join(stateDir, "ledger.json");
+}
+
+/**
+ * Reads the ledger of a state directory; undefined when there is none.
+ * @throws UsageError when it cannot be read, or is none
+ */
+export function loadLedger(stateDir: string): Ledger | undefined {
+  const path = ledgerPath(stateDir);
+  let text: string;
+  try {
+    text = readBounded(path, LEDGER_LIMIT).toString("utf8");
+  } catch (error) {
+    if (error instanceof HostError && (error.errno === "ENOENT" || error.errno === "ENOTDIR")) return undefined;
+    throw error;
+  }
+  try {
+    return readLedger(text);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error)) throw error;
+    throw new UsageError(`${printable(path)}: ${error.message}; mend it, or remove it and give --assign`);
+  }
+}
+
+/**
+ * Writes the ledger so that after a crash at any moment the old one or the new one is there, whole.
+ * @throws UsageError when it cannot be written; the old one is as it was then. LedgerError for what no ledger can hold
+ */
+export async function saveLedger(stateDir: string, ledger: Ledger): Promise<void> {
+  const path = ledgerPath(stateDir);
+  const text = writeLedger(ledger);
+  try {
+    const { default: writeFileAtomic } = await import("write-file-atomic");
+    await writeFileAtomic(path, text, { mode: 0o600 });
+    syncDirectory(dirname(path));
+  } catch (error) {
+    throw new UsageError(`cannot write ${path}, so nothing was changed: ${errnoInWords(errnoOf(error))}`);
+  }
+}
+
+/** What has been renamed is on the disk only when the directory is. */
+function syncDirectory(path: string): void {
+  const fd = openSync(path, "r");
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * The ledger for a machine with these assignments. An assignment that stays as it was keeps its date.
+ * @param now when it is written, ISO 8601
+ */
+export function ledgerOf(
+  machine: Machine,
+  assignments: readonly Assignment[],
+  old: Ledger | undefined,
+  now: string,
+): Ledger {
+  const before = new Map(old?.assignments.map((entry) => [entry.name, entry]));
+  return {
+    version: 1,
+    machine: machine.name,
+    virtual: machine.virtual,
+    writtenAt: now,
+    assignments: assignments.map(({ name, members }) => {
+      const entry = before.get(name);
+      return { name, members, since: entry !== undefined && same(entry.members, members) ? entry.since : now };
+    }),
+  };
+}
+
+function same(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((member) => b.includes(member));
+}
+
+/**
+ * The ledger of a state directory that a machine is to be kept in; an empty one where there is none.
+ * @throws UsageError when it is another machine's, or as {@link loadLedger}
+ */
+export function ledgerFor(machine: Machine, stateDir: string): Ledger {
+  const ledger = loadLedger(stateDir);
+  if (ledger === undefined || ledger.assignments.length === 0) return ledgerOf(machine, [], undefined, NEVER);
+  if (isOf(ledger, machine)) return ledger;
+  throw new UsageError(
+    `--state-dir: the ledger in ${printable(stateDir)} is of another machine, ${ledger.machine}; name another --state-dir`,
+  );
+}
+
+/** Whether a ledger is of this machine: its name, and all of its members. */
+export function isOf(ledger: Ledger, machine: Machine): boolean {
+  const known = new Set(machine.functions.map(({ address }) => address));
+  return (
+    ledger.machine === machine.name && ledger.assignments.every(({ members }) => members.every((at) => known.has(at)))
+  );
+}

@@ -1,0 +1,116 @@
+import { chmodSync, chownSync, lstatSync, mkdirSync, rmdirSync, type Stats, statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { errnoInWords, errnoOf } from "../../host/error.js";
+import { printable } from "../../host/printable.js";
+import { UsageError } from "../failure.js";
+import type { SocketGroup } from "./socket_group.js";
+
+const WRITABLE_BY_OTHERS = 0o022;
+const GROUP_CAN_ENTER = 0o010;
+
+/** A directory that is ours alone to write to: nobody else can put a socket, a ledger or a link in place of ours. */
+export class PrivateDirectory {
+  /** The outermost directory that was made on the way, if any was. */
+  readonly #made: string | undefined;
+
+  /**
+   * Makes it, with mode 0700, or 0750 for a group that is to reach what is in it; one that is there stays as it is.
+   * @param option the option that names it, for messages
+   * @throws UsageError when it cannot be made, belongs to somebody else, can be written by others, or cannot be entered
+   *   by the group
+   */
+  constructor(
+    readonly path: string,
+    option: string,
+    group?: SocketGroup,
+  ) {
+    checkName(path, option);
+    const was = look(path, option);
+    if (was === undefined) this.#made = make(path, option, group);
+    else checkOwner(path, option, was, group);
+  }
+
+  /** Removes what was made and is empty. */
+  removeIfMade(): void {
+    if (this.#made === undefined) return;
+    try {
+      for (let path = this.path; ; path = dirname(path)) {
+        rmdirSync(path);
+        if (path === this.#made) return;
+      }
+    } catch {
+      // Somebody has put something into it, so it stays.
+    }
+  }
+}
+
+/**
+ * The absolute path of a directory that was named on the command line.
+ * @throws UsageError when it is empty or has characters that neither a terminal nor a domain's XML takes
+ */
+export function directoryPath(path: string, option: string): string {
+  checkName(path, option);
+  return resolve(path);
+}
+
+function checkName(path: string, option: string): void {
+  if (path === "") throw new UsageError(`${option} needs the name of a directory`);
+  if (printable(path) !== path || path.includes("\ufffd")) {
+    throw new UsageError(`${option} ${printable(path)}: the name has control characters, or is no UTF-8`);
+  }
+}
+
+function look(path: string, option: string): Stats | undefined {
+  try {
+    return lstatSync(path);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw new UsageError(`${option}: cannot use ${path}: ${errnoInWords(errnoOf(error))}`);
+  }
+}
+
+function make(path: string, option: string, group?: SocketGroup): string {
+  let made: string | undefined;
+  try {
+    made = mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new UsageError(`${option}: cannot make ${path}: ${errnoInWords(errnoOf(error))}`);
+  }
+  try {
+    // The umask may have taken more away than others' rights.
+    if (group !== undefined) chownSync(path, -1, group.gid);
+    chmodSync(path, group === undefined ? 0o700 : 0o750);
+  } catch (error) {
+    rmdirSync(path);
+    throw new UsageError(`cannot give ${path} to group ${group?.name}: ${errnoInWords(errnoOf(error))}`);
+  }
+  return made ?? path;
+}
+
+function checkOwner(path: string, option: string, link: Stats, group?: SocketGroup): void {
+  const uid = process.geteuid?.() ?? 0;
+  const refuse = (what: string) => new UsageError(`${option}: ${path} ${what}`);
+  // A link of somebody else's could lead anywhere.
+  if (link.uid !== uid && link.uid !== 0)
+    throw refuse(`belongs to another user (uid ${link.uid}); name one of your own`);
+  const stat = follow(path, option);
+  if (!stat.isDirectory()) throw refuse("is no directory");
+  if (stat.uid !== uid) throw refuse(`belongs to another user (uid ${stat.uid}); name one of your own`);
+  if ((stat.mode & WRITABLE_BY_OTHERS) !== 0) {
+    throw refuse(`can be written by others; chmod go-w it, or name a directory that is yours alone`);
+  }
+  const reaches = group === undefined || (stat.gid === group.gid && (stat.mode & GROUP_CAN_ENTER) !== 0);
+  if (!reaches && (stat.mode & 0o001) === 0) {
+    throw refuse(
+      `cannot be entered by group ${group?.name}; chgrp and chmod 750 it, or name one that is not there yet`,
+    );
+  }
+}
+
+function follow(path: string, option: string): Stats {
+  try {
+    return statSync(path);
+  } catch (error) {
+    throw new UsageError(`${option}: cannot use ${path}: ${errnoInWords(errnoOf(error))}`);
+  }
+}

@@ -1,0 +1,91 @@
+import type { Machine } from "../../machine/machine.js";
+import { heading } from "../heading.js";
+import { writeLines } from "../output.js";
+import type { ServerStatus, WorkerEvent } from "./fenced_serving.js";
+import { eventJson, type PrintForm, servedJson } from "./serving_json.js";
+import { clock, eventLine, pasteLines, servedLines } from "./serving_text.js";
+
+/** What hears of everything that a server does, in order. */
+export interface Reporter {
+  onEvent(event: WorkerEvent): void;
+  /** Everything is fenced, and every socket can be connected to. */
+  onReady(status: ServerStatus): void;
+  /** Other assignments are served now. */
+  onChange(status: ServerStatus): void;
+  /** Nothing is served any more. */
+  onStopped(why: string): void;
+}
+
+/** One JSON object per line, the first of them `ready`: what happened before comes behind it, with its own time. */
+export class JsonReporter implements Reporter {
+  #before: Record<string, unknown>[] | undefined = [];
+
+  constructor(private readonly form: PrintForm) {}
+
+  onEvent(event: WorkerEvent): void {
+    const json = eventJson(event, now());
+    if (this.#before === undefined) write(json);
+    else this.#before.push(json);
+  }
+
+  onReady(status: ServerStatus): void {
+    const { pid, socketDir, stateDir } = status;
+    const served = servedJson(status, this.form);
+    write({ event: "ready", virtual: true, time: now(), pid, socketDir, stateDir, ...served });
+    for (const json of this.#before ?? []) write(json);
+    this.#before = undefined;
+  }
+
+  onChange(status: ServerStatus): void {
+    write({ event: "changed", virtual: true, time: now(), ...servedJson(status, this.form) });
+  }
+
+  onStopped(why: string): void {
+    write({ event: "stopped", virtual: true, time: now(), reason: why });
+  }
+}
+
+/** Lines for a person. */
+export class TextReporter implements Reporter {
+  #ready = false;
+
+  constructor(
+    private readonly machine: Machine,
+    private readonly form: PrintForm,
+  ) {
+    writeLines([heading(machine), ""]);
+  }
+
+  onEvent(event: WorkerEvent): void {
+    const line = eventLine(event);
+    writeLines([this.#ready ? `${clock(new Date())} ${line}` : line]);
+  }
+
+  onReady(status: ServerStatus): void {
+    this.#ready = true;
+    const served = servedJson(status, this.form);
+    writeLines(["", ...servedLines(served), ...pasteLines(served.assignments), "", stopLine(status)]);
+  }
+
+  onChange(status: ServerStatus): void {
+    const served = servedJson(status, this.form);
+    writeLines(servedLines(served).map((line) => `${clock(new Date())} ${line}`));
+  }
+
+  onStopped(why: string): void {
+    writeLines([`stopped: ${why}; ${this.machine.name} is served no longer`]);
+  }
+}
+
+/** How to go on from here. */
+function stopLine({ socketDir }: ServerStatus): string {
+  return `ready in ${socketDir}; Ctrl-C ends it, \`linkfence status\`, \`assign\` and \`release\` talk to it`;
+}
+
+function now(): string {
+  return new Date().toISOString();
+}
+
+function write(json: Record<string, unknown>): void {
+  process.stdout.write(`${JSON.stringify(json)}\n`);
+}

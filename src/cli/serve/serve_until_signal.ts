@@ -1,0 +1,27 @@
+import { FencedServing, type ServingSettings } from "./fenced_serving.js";
+import type { Reporter } from "./reporter.js";
+import { untilSignal } from "./until_signal.js";
+
+/**
+ * Fences and serves until a signal asks to end, and leaves nothing but the ledger then.
+ * @returns the exit code
+ * @throws what keeps it from serving, and what the worker ends with when it fails
+ */
+export async function serveUntilSignal(settings: ServingSettings, reporter: Reporter): Promise<number> {
+  const signalled = untilSignal();
+  const serving = await FencedServing.prepare(settings, {
+    onEvent: (event) => reporter.onEvent(event),
+    onChange: (status) => reporter.onChange(status),
+  });
+  // However the process ends, short of SIGKILL.
+  process.on("exit", () => serving.release());
+  const started = await Promise.race([serving.start(), signalled]);
+  // A worker that has not begun to serve has nothing to end in good order.
+  if (typeof started === "string") process.exit(0);
+  reporter.onReady(started);
+  const why = await Promise.race([signalled, serving.ended]);
+  await serving.close();
+  if (why === undefined) throw new Error("the serving worker ended by itself");
+  reporter.onStopped(why);
+  return 0;
+}

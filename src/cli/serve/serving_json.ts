@@ -1,0 +1,137 @@
+import type { FenceEvent } from "../../fence/progress.js";
+import { mask } from "../output.js";
+import type { ServerStatus, WorkerEvent } from "./fenced_serving.js";
+import { libvirtLines } from "./libvirt_xml.js";
+import type { FenceStatus, FunctionStatus } from "./messages.js";
+import { qemuArguments } from "./qemu_arguments.js";
+
+/** What is printed for pasting. */
+export type PrintForm = "qemu" | "libvirt";
+
+/** One assignment as `ready`, `assign` and `release` tell it. */
+export interface ServedAssignmentJson {
+  name: string;
+  /** Names of GPUs, addresses of what else is in it. */
+  members: string[];
+  /** ISO 8601. */
+  since: string;
+  functions: { name: string; address: string; kind: "gpu" | "bridge"; socket: string }[];
+  /** Arguments of QEMU, or a libvirt domain. */
+  qemu?: string[];
+  libvirt?: string;
+}
+
+/** What all assignments are now: the reply to `assign` and `release`, and the better part of `ready` and `changed`. */
+export interface ServedJson {
+  machine: string;
+  virtual?: true;
+  /** No fence has failed. */
+  fenced: boolean;
+  /** Why a fence has failed, a line each. */
+  failures: string[];
+  assignments: ServedAssignmentJson[];
+}
+
+/** `status --json`. */
+export interface StatusJson {
+  machine: string;
+  virtual?: true;
+  pid: number;
+  startedAt: string;
+  socketDir: string;
+  stateDir: string;
+  fenced: boolean;
+  assignments: { name: string; members: string[]; since: string; pinnedBytes: string }[];
+  functions: (Omit<FunctionStatus, "fence"> & { fence?: FenceJson })[];
+}
+
+/** A fence with its masks as registers are written. */
+export type FenceJson = Omit<FenceStatus, "expected" | "actual"> & {
+  expected: { disableMask: string | null; cut: number[] };
+  actual: { disableMask: string | null; cut: number[] | null; linksUp: number[] | null };
+};
+
+/** What is served now, and how to attach it. */
+export function servedJson(status: ServerStatus, form: PrintForm): ServedJson {
+  const nameOf = new Map(status.functions.map(({ address, name, kind }) => [address, kind === "gpu" ? name : address]));
+  const failed = failures(status);
+  return {
+    machine: status.machine,
+    ...(status.virtual && { virtual: true as const }),
+    fenced: failed.length === 0,
+    failures: failed,
+    assignments: status.ledger.assignments.map(({ name, members, since }) => {
+      const served = status.functions.filter(({ assignment, socket }) => assignment === name && socket !== null);
+      const functions = served.map(({ name, address, kind, socket }) => ({
+        name,
+        address,
+        kind,
+        socket: socket ?? "",
+      }));
+      const sockets = functions.map(({ socket }) => socket);
+      return {
+        name,
+        members: members.map((member) => nameOf.get(member) ?? member),
+        since,
+        functions,
+        ...(form === "qemu" ? { qemu: qemuArguments(sockets) } : { libvirt: libvirtLines(sockets).join("\n") }),
+      };
+    }),
+  };
+}
+
+/** The whole status. */
+export function statusJson(status: ServerStatus): StatusJson {
+  const since = new Map(status.ledger.assignments.map((entry) => [entry.name, entry.since]));
+  return {
+    machine: status.machine,
+    ...(status.virtual && { virtual: true as const }),
+    pid: status.pid,
+    startedAt: status.startedAt,
+    socketDir: status.socketDir,
+    stateDir: status.stateDir,
+    fenced: failures(status).length === 0,
+    assignments: status.assignments.map(({ name, members, pinnedBytes }) => ({
+      name,
+      members,
+      since: since.get(name) ?? status.startedAt,
+      pinnedBytes,
+    })),
+    functions: status.functions.map(({ fence, ...rest }) => ({
+      ...rest,
+      ...(fence !== undefined && { fence: fenceJson(fence) }),
+    })),
+  };
+}
+
+/** An event as one object: when, what, and about which function. */
+export function eventJson(event: WorkerEvent, time: string): Record<string, unknown> {
+  if (event.kind === "fence") return { event: "fence", virtual: true, time, ...fenceEventJson(event.event) };
+  const { kind, ...rest } = event;
+  return { event: kind, virtual: true, time, ...rest };
+}
+
+function fenceEventJson({ gpu, step, detail, write }: FenceEvent): Record<string, unknown> {
+  return {
+    gpu,
+    step,
+    ...(detail !== undefined && { detail }),
+    ...(write !== undefined && {
+      write: { offset: mask(write.offset), asked: mask(write.asked), written: mask(write.written) },
+    }),
+  };
+}
+
+function failures({ functions }: ServerStatus): string[] {
+  return functions.flatMap(({ name, fence }) =>
+    fence?.state === "failed" ? [`the fence of ${name} has failed: ${fence.reason ?? "no reason is known"}`] : [],
+  );
+}
+
+function fenceJson({ expected, actual, ...rest }: FenceStatus): FenceJson {
+  return {
+    ...rest,
+    expected: { ...expected, disableMask: mask(expected.disableMask) },
+    actual: { ...actual, disableMask: mask(actual.disableMask) },
+  };
+}
