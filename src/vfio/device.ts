@@ -40,6 +40,12 @@ export interface VfioRegion {
    * for its device regions (`vfio_pci_nvlink2.c`); without this it is refused.
    */
   readonly clips?: boolean;
+  /**
+   * The region shows memory that is the device's own and not its host's: the file behind {@link mapping}, by device and
+   * inode as {@link DmaRange.file} has it, and its bytes. A DMA space registers it once, and later maps over it take no
+   * memory of the host's. Another one after each owner, so a getter.
+   */
+  readonly deviceMemory?: { id: string; size: number };
   /** Doorbells that need no message; each arrives at {@link VfioDevice.ioevent}. */
   readonly ioeventfds?: readonly Ioeventfd[];
 }
