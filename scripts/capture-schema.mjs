@@ -107,6 +107,8 @@ const DESCRIPTIONS = {
   "machine.bridges[].brickId": "ibm,npu-brick-id, 32 bits.",
   "machine.bridges[].speed": "ibm,nvlink-speed, 32 bits: 3 is 20 Gb/s, 8 is 25.78125 Gb/s, 9 is 25 Gb/s a lane.",
   "machine.bridges[].atsd": "Address of the link's ATSD register page, in hexadecimal; absent where it has none.",
+  "machine.bridges[].tgt":
+    "Compressed address by which DMA over this link reaches the GPU's memory, in hexadecimal; where no bridge of a GPU has one, that of the memory counts.",
   "machine.bridges[].origin": ORIGIN,
   "machine.memory": "GPU memory as the CPU addresses it over NVLink2, at most one window for each GPU.",
   "machine.memory[].gpu": "PCI address of the GPU.",

@@ -128,6 +128,7 @@ const bridge = v.strictObject({
   brickId: v.exactOptional(unsigned(0xffffffff)),
   speed: v.exactOptional(unsigned(0xffffffff)),
   atsd: v.exactOptional(big),
+  tgt: v.exactOptional(big),
   origin,
 });
 

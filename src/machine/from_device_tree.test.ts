@@ -134,7 +134,7 @@ test("assigned-addresses become BARs", () => {
   );
 });
 
-test("bridges have their link's numbers, speed and ATSD register", () => {
+test("bridges have their link's numbers, speed, ATSD register and TGT address", () => {
   const { bridges, memory } = machine(socket());
   assert.deepEqual(bridges[3], {
     address: "0006:00:01.1",
@@ -146,6 +146,7 @@ test("bridges have their link's numbers, speed and ATSD register", () => {
     brickId: 3,
     speed: 9,
     atsd: 0x6030200830000n,
+    tgt: 0x3c000000000n,
     origin: "device-tree",
   });
   assert.deepEqual(memory[2], {
@@ -368,6 +369,19 @@ test("a missing or wrong TGT address is said, and the memory stays", () => {
   const wrong = damaged(set(`${NPU}/unknown-bridge@0`, "ibm,device-tgt-addr", u64Bytes(1n))).machine;
   assert.equal(wrong.memory[0]?.tgt, 1n);
   says(wrong, /ibm,device-tgt-addr is 0x1/);
+});
+
+test("a bridge has its own TGT address and no other's, whatever becomes of the memory", () => {
+  const own = (damage: (tree: DeviceTree) => void) => damaged(damage).machine.bridges.map(({ tgt }) => tgt);
+  const rest = [0x3c000000000n, 0x3c000000000n, 0x3a000000000n, 0x3a000000000n];
+  assert.deepEqual(own(remove(`${NPU}/unknown-bridge@0`, "memory-region")), [0x3e000000000n, 0x3e000000000n, ...rest]);
+  for (const path of ["unknown-bridge@0", "unknown-bridge@0,1"]) {
+    const tgts = own(set(`${NPU}/${path}`, "ibm,device-tgt-addr", u32Bytes(1)));
+    assert.deepEqual(
+      tgts,
+      path.endsWith("1") ? [0x3e000000000n, undefined, ...rest] : [undefined, 0x3e000000000n, ...rest],
+    );
+  }
 });
 
 test("two GPUs with one label are called by their addresses", () => {

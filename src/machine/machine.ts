@@ -83,6 +83,8 @@ export interface Bridge {
   speed?: number;
   /** The ATSD register page of this link, when the NPU has one for its index. */
   atsd?: bigint;
+  /** The bridge's own `ibm,device-tgt-addr`, where the source has one for each; else see {@link CoherentMemory.tgt}. */
+  tgt?: bigint;
   origin: Origin;
 }
 

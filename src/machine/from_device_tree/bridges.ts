@@ -1,4 +1,4 @@
-import { cells, text, u32, u64s } from "../../devicetree/property.js";
+import { cells, text, u32, u64, u64s } from "../../devicetree/property.js";
 import type { DeviceTreeNode } from "../../devicetree/tree.js";
 import type { Bridge } from "../machine.js";
 import type { PciNode } from "./pci.js";
@@ -62,6 +62,7 @@ function readBridge(pci: PciNode, place: number, scene: Scene): Bridge {
   const groupId = read("ibm,npu-group-id");
   const brickId = read("ibm,npu-brick-id");
   const speed = notes.read(path, () => u32(node, "ibm,nvlink-speed"));
+  const tgt = notes.read(path, () => u64(node, "ibm,device-tgt-addr"));
   // Linux indexes ATSD registers by link, so a guessed index could hand out another link's register.
   const atsd = linkIndex === undefined ? undefined : notes.read(host.path, () => u64s(host.node, "ibm,mmio-atsd"));
   const register = linkIndex === undefined ? undefined : atsd?.[linkIndex];
@@ -75,6 +76,7 @@ function readBridge(pci: PciNode, place: number, scene: Scene): Bridge {
     ...(brickId !== undefined && { brickId }),
     ...(speed !== undefined && { speed }),
     ...(register !== undefined && register !== 0n && { atsd: register }),
+    ...(tgt !== undefined && { tgt }),
     origin,
   };
 }

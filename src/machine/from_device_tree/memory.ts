@@ -1,4 +1,4 @@
-import { u64, u64s } from "../../devicetree/property.js";
+import { u64s } from "../../devicetree/property.js";
 import type { PciAddress } from "../../pci/address.js";
 import type { CoherentMemory } from "../machine.js";
 import { compressTgt } from "../witherspoon.js";
@@ -11,7 +11,7 @@ import { type BridgeNode, follow, type Scene } from "./scene.js";
  */
 export function coherentMemory(gpu: PciAddress, bridge: BridgeNode, scene: Scene): CoherentMemory | undefined {
   const { notes, origin } = scene;
-  const { node, path } = bridge.pci;
+  const { path } = bridge.pci;
   const missing = (why: string) => {
     notes.add(`the memory of the GPU ${gpu}: ${why}`, [gpu], "The GPU can be passed on without its coherent memory.");
     return undefined;
@@ -24,7 +24,7 @@ export function coherentMemory(gpu: PciAddress, bridge: BridgeNode, scene: Scene
     return missing(`reg of ${region.path} is not one base and one size of 64 bits`);
   }
   if (size === 0n || base + size > 1n << 64n) return missing(`reg of ${region.path} is no address range`);
-  const tgt = notes.read(path, () => u64(node, "ibm,device-tgt-addr"));
+  const { tgt } = bridge.bridge;
   if (tgt === undefined)
     notes.add(`the address by which DMA of the GPU ${gpu} reaches its memory (ibm,device-tgt-addr)`, [gpu]);
   else if (tgt !== compressTgt(base)) {
