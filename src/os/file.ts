@@ -1,6 +1,6 @@
 import { constants } from "node:os";
 import { OsError } from "./error.js";
-import type { Fd } from "./fd.js";
+import { Fd } from "./fd.js";
 import { checked, libc } from "./libc.js";
 
 export const LOCK_SH = 1;
@@ -9,6 +9,19 @@ export const LOCK_UN = 8;
 const LOCK_NB = 4;
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
+
+const O_CLOEXEC = 0o2000000;
+
+/**
+ * Opens a file, close-on-exec. Node's own `openSync` is not for an {@link Fd}: a worker closes what it has opened with
+ * that when it ends, whatever has the number by then.
+ * @param flags O_* of `node:fs`
+ * @param mode of a file that is created, less the umask
+ * @throws {OsError}
+ */
+export function openFile(path: string, flags: number, mode = 0): Fd {
+  return new Fd(checked(libc().open(path, flags | O_CLOEXEC, "unsigned int", mode), "open", path));
+}
 
 /**
  * Reads at an offset into foreign memory, as `pread`.

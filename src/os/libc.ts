@@ -19,6 +19,7 @@ export interface Libc {
   recvmsg(fd: number, message: Pointer, flags: number): number;
   sendmsg(fd: number, message: Pointer, flags: number): number;
   send(fd: number, buffer: Pointer, length: number, flags: number): number;
+  open(path: string, flags: number, type: "unsigned int", mode: number): number;
   close(fd: number): number;
   dup(fd: number): number;
   memfd_create(name: string, flags: number): number;
@@ -61,6 +62,7 @@ const PROTOTYPES = [
   "int64_t recvmsg(int, uintptr_t, int)",
   "int64_t sendmsg(int, uintptr_t, int)",
   "int64_t send(int, uintptr_t, size_t, int)",
+  "int open(const char *, int, ...)",
   "int close(int)",
   "int dup(int)",
   "int memfd_create(const char *, unsigned int)",

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, openSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { constants, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -29,6 +29,7 @@ import {
   Mapping,
   NativeMemory,
   OsError,
+  openFile,
   POLLHUP,
   POLLIN,
   POLLOUT,
@@ -160,7 +161,10 @@ test("a memfd has the size and the seals it was given, and they hold", () => {
   addSeals(free, F_SEAL_GROW);
   assert.equal(getSeals(free), F_SEAL_GROW);
   free.close();
-  const file = new Fd(openSync(join(directory, "plain"), "w+"));
+  const file = openFile(join(directory, "plain"), constants.O_CREAT | constants.O_RDWR, 0o640);
+  assert.equal(statSync(join(directory, "plain")).mode & 0o777, 0o640 & ~process.umask());
+  assert.equal(libc().fcntl(file.number, 1, "int", 0), 1, "FD_CLOEXEC");
+  assert.throws(() => openFile(join(directory, "absent"), constants.O_RDONLY), isOsError("ENOENT", "open"));
   assert.ok(getSeals(file) === undefined || fileSystemType(file.stat().dev) === "tmpfs");
   file.close();
 });

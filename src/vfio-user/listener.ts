@@ -1,7 +1,7 @@
-import { constants, lstatSync, openSync, unlinkSync } from "node:fs";
+import { constants, lstatSync, unlinkSync } from "node:fs";
 import { constants as os } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
-import { connectUnix, Fd, LOCK_EX, listenUnix, OsError, tryLock } from "../os/index.js";
+import { connectUnix, type Fd, LOCK_EX, listenUnix, OsError, openFile, tryLock } from "../os/index.js";
 
 /** Each attempt to lock fails only when another server has just finished with the lock. */
 const LOCK_ATTEMPTS = 100;
@@ -78,11 +78,10 @@ function lockFile(path: string, socket: string): Fd {
 function openLock(path: string, socket: string): Fd {
   try {
     // Neither a link nor a FIFO that somebody has put there leads anywhere or makes this wait.
-    return new Fd(openSync(path, constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK, 0o600));
+    return openFile(path, constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK, 0o600);
   } catch (error) {
-    const { errno } = error as NodeJS.ErrnoException;
-    if (errno === undefined) throw error;
-    throw new OsError("bind", -errno, `${socket} (whose lock file is ${basename(path)})`);
+    if (!(error instanceof OsError)) throw error;
+    throw new OsError("bind", error.errno, `${socket} (whose lock file is ${basename(path)})`);
   }
 }
 
