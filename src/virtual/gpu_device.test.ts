@@ -5,7 +5,7 @@ import { builtinMachine } from "../machine/builtin.js";
 import { LINK_DISABLE, NV_PMC_BOOT_0, NV_PMC_ENABLE, NV_PMC_ENABLE_NVLINK } from "../machine/part.js";
 import { duplicateFd, Mapping } from "../os/index.js";
 import type { DeviceClient, DmaSpace } from "../vfio/device.js";
-import { runSteps, runToEnd } from "../vfio/steps.js";
+import { runToEnd } from "../vfio/steps.js";
 import { GpuDevice } from "./gpu_device.js";
 import { GIB } from "./gpu_memory.js";
 import { NV_PMC_INTR_EN_SET, NV_PMC_INTR_SW } from "./interrupt_registers.js";
@@ -259,28 +259,26 @@ test("config space is read and written in pieces of any size", () => {
   });
 });
 
-test("from the beginning of a reset until config space is ready nothing answers, and then all is as after power on", async () => {
-  const machine = new VirtualMachine(builtinMachine("sequoia"));
-  const device = new GpuDevice(machine, GPU0, { memorySize: MEMORY });
-  const bridges = machine.gpu(GPU0).gpu.bridges;
-  const began = performance.now();
-  const reset = runSteps(device.reset());
-  for (let looks = 0; looks < 3; looks++) {
-    assert.equal(read32(device, 0, CONFIG), 0xffffffff);
-    assert.equal(read32(device, NV_PMC_BOOT_0), 0xffffffff);
+test("from the beginning of a reset until config space is ready nothing answers, and then all is as after power on", () => {
+  withDevice((device, machine) => {
+    const bridges = machine.gpu(GPU0).gpu.bridges;
+    const held = () => bridges.map((bridge) => machine.bridge(bridge).inReset);
+    const began = performance.now();
+    const reset = device.reset();
+    const wait = reset.next().value;
+    assert.ok(wait && wait.deadline >= began + 102);
     write32(device, COMMAND, 2, CONFIG);
     write32(device, 0x10, 0x5a000000, CONFIG);
+    assert.equal(read32(device, 0, CONFIG), 0xffffffff);
+    assert.equal(read32(device, NV_PMC_BOOT_0), 0xffffffff);
     assert.deepEqual(machine.linksUp(GPU0), []);
-    for (const bridge of bridges) assert.equal(machine.bridge(bridge).inReset, true, "the NPU's ends are held");
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  await reset;
-  assert.ok(performance.now() - began >= 102);
-  assert.equal(read32(device, 0, CONFIG), 0x1db110de);
-  assert.deepEqual([read32(device, COMMAND, CONFIG) & 0xffff, read32(device, 0x10, CONFIG)], [0, 0]);
-  for (const bridge of bridges) assert.equal(machine.bridge(bridge).inReset, false);
-  assert.equal(machine.hmis, 0);
-  device.dispose();
+    assert.deepEqual(held(), [true, true], "the NPU's ends");
+    assert.equal(reset.next().done, true);
+    assert.equal(read32(device, 0, CONFIG), 0x1db110de);
+    assert.deepEqual([read32(device, COMMAND, CONFIG) & 0xffff, read32(device, 0x10, CONFIG)], [0, 0]);
+    assert.deepEqual(held(), [false, false]);
+    assert.equal(machine.hmis, 0);
+  });
 });
 
 for (const resetClearsMemory of [false, true]) {

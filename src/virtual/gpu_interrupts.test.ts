@@ -116,7 +116,7 @@ test("an alarm that is enabled in both places raises one MSI at its time, and no
   assert.equal(client.messages, 1);
   gpu.writeBar0(NV_PTIMER_INTR_0, 1);
   assert.equal(gpu.readBar0(NV_PMC_INTR), 0);
-  setAlarm(5);
+  setAlarm(8);
   await until(client, () => client.messages > 1);
   await pass(client, 20);
   assert.equal(client.messages, 2);
@@ -125,7 +125,7 @@ test("an alarm that is enabled in both places raises one MSI at its time, and no
 
 test("an alarm that is not enabled in both places is waited for by nobody, and is there when it is enabled", async () => {
   const { gpu, client, setAlarm } = served({ msi: true });
-  setAlarm(5);
+  setAlarm(8);
   gpu.writeBar0(NV_PTIMER_INTR_EN_0, 1);
   assert.equal(client.tasks.length, 0);
   await pass(client, 10);
@@ -154,7 +154,7 @@ test("an alarm that is moved comes at its new time, and one that is disabled not
 test("without MSI the line is asserted until the driver acknowledges, and config space says that it is this function's", async () => {
   const { gpu, client, status, setAlarm, enable } = served({ msi: false });
   enable();
-  setAlarm(3);
+  setAlarm(8);
   await until(client, () => client.intx);
   assert.equal(status(), true);
   gpu.writeConfig(COMMAND, 2, DECODES | INTERRUPT_DISABLE);
@@ -168,7 +168,7 @@ test("without MSI the line is asserted until the driver acknowledges, and config
 test("MSI that is enabled while an interrupt is pending takes it over from the line", async () => {
   const { gpu, client, status, setAlarm, enable } = served({ msi: false });
   enable();
-  setAlarm(1);
+  setAlarm(8);
   await until(client, () => client.intx);
   gpu.writeConfig(MSI_CONTROL, 2, 1);
   assert.deepEqual([client.intx, status(), client.messages], [false, false, 1]);
@@ -179,7 +179,7 @@ test("re-arming while an interrupt is still pending brings the next MSI, and oth
   enable();
   gpu.writeBar0(MSI_REARM, 0);
   assert.equal(client.messages, 0);
-  setAlarm(1);
+  setAlarm(8);
   await until(client, () => client.messages === 1);
   gpu.writeBar0(MSI_REARM, 0);
   assert.equal(client.messages, 2);
@@ -192,7 +192,7 @@ test("a handler that disables, re-arms, acknowledges and enables again, as nouve
   const { gpu, client, setAlarm, enable } = served({ msi: true });
   enable();
   for (let turn = 1; turn <= 3; turn++) {
-    setAlarm(2);
+    setAlarm(8);
     await until(client, () => client.messages === turn);
     gpu.writeBar0(NV_PMC_INTR_EN_CLEAR, 0xffffffff);
     gpu.writeBar0(MSI_REARM, 0);
@@ -222,7 +222,7 @@ test("an interrupt that a client left pending is there for the next, and a wait 
 test("a reset takes the line down, and the alarm that was set does not come any more", async () => {
   const { machine, client, setAlarm, enable } = served({ msi: false });
   enable();
-  setAlarm(1);
+  setAlarm(8);
   await until(client, () => client.intx);
   machine.secondaryBusReset(GPU0, "firmware");
   assert.equal(client.intx, false);

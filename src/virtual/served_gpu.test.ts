@@ -91,7 +91,7 @@ test("the alarm signals the MSI's eventfd once, and again after it was acknowled
     setTrigger(client, MSI, fd);
     client.write(CONFIG, MSI_CONTROL, Uint8Array.of(1, 0));
     for (let turn = 0; turn < 2; turn++) {
-      setAlarm(client, 5);
+      setAlarm(client, 50);
       assert.notEqual(pollOne(fd, POLLIN, 1000), 0);
       assert.equal(drainEventfd(fd), 1n);
       assert.equal(pollOne(fd, POLLIN, 20), 0);
@@ -107,7 +107,7 @@ test("without MSI the alarm comes by INTx, again after each unmask until it is a
     const fd = createEventfd();
     setTrigger(client, INTX, fd);
     const unmask = () => client.setIrqs({ index: INTX, start: 0, count: 1, action: "unmask", data: { kind: "none" } });
-    setAlarm(client, 5);
+    setAlarm(client, 50);
     assert.notEqual(pollOne(fd, POLLIN, 1000), 0);
     assert.equal(drainEventfd(fd), 1n);
     assert.equal((client.read(CONFIG, COMMAND + 2, 1)[0] ?? 0) & 8, 8);
@@ -125,7 +125,7 @@ test("an alarm that a reset cancelled does not come, and while one GPU is in res
   withClients([GPU0, GPU2], (client, other) => {
     const fd = createEventfd();
     setTrigger(client, INTX, fd);
-    setAlarm(client, 20);
+    setAlarm(client, 80);
     const began = performance.now();
     client.post(13, new Uint8Array());
     assert.equal(read32(other, NV_PMC_BOOT_0), 0x140000a1);
