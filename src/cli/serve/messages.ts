@@ -88,7 +88,7 @@ export interface RegionStatus {
 /** One GPU or NPU bridge: those that are served, and the GPUs of the host. */
 export interface FunctionStatus {
   address: PciAddress;
-  /** The GPU's name; of a bridge its slot label, else its address. */
+  /** The GPU's name; of a bridge its address, for its slot label is the GPU's. */
   name: string;
   kind: "gpu" | "bridge";
   /** The owner: an assignment's name, or `host`. */
@@ -110,6 +110,8 @@ export interface FunctionStatus {
 export interface AssignmentStatus {
   name: string;
   members: PciAddress[];
+  /** Members that are neither GPUs nor NPU bridges of its GPUs: their isolation is planned for, and nobody serves them. */
+  notServed: PciAddress[];
   /** Bytes of its clients' memory that its functions reach by DMA, each counted once; decimal. */
   pinnedBytes: string;
 }

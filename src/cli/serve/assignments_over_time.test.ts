@@ -1,0 +1,154 @@
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { test } from "node:test";
+import { SENT_AT } from "../../../test/serving/guest.js";
+import { withServed } from "../../../test/serving/serve_machine.js";
+import { parseAssignments } from "../../isolation/assignment.js";
+import { builtinMachine } from "../../machine/builtin.js";
+import { OsError } from "../../os/index.js";
+import { createMemfd, VfioUserClient } from "../../vfio-user/index.js";
+import type { ServingStatus } from "./messages.js";
+
+const sequoia = () => builtinMachine("sequoia");
+
+/** Owner, mask and links that wait for a reset, by GPU. */
+function fencesOf({ functions }: ServingStatus) {
+  return functions.flatMap(({ kind, assignment, fence }) =>
+    kind === "gpu" ? [[assignment, fence?.actual.disableMask, fence?.stillCut]] : [],
+  );
+}
+
+test("a GPU comes and goes while its neighbours' clients, sockets and memory stay", async () => {
+  await withServed(sequoia(), ["vm1=GPU0,GPU1"], async (served) => {
+    const gpu0 = served.guest("GPU0");
+    gpu0.setMemory(0, 42);
+    const before = served.socket("GPU0");
+    const added = await served.assign("vm1=GPU0,GPU1", "vm2=GPU2");
+    assert.deepEqual(fencesOf(added).slice(0, 3), [
+      ["vm1", 0x000c0000, []],
+      ["vm1", 0x000c0000, []],
+      ["vm2", 0x00170000, []],
+    ]);
+    const gpu2 = served.guest("GPU2");
+    assert.equal(gpu2.linkIsUp(1), false);
+    gpu2.close();
+    const path = served.socket("GPU2");
+    await served.assign("vm1=GPU0,GPU1");
+    assert.equal(existsSync(path), false);
+    assert.throws(() => served.socket("0006:00:02.0"), /not served/);
+    assert.equal(served.socket("GPU0"), before);
+    assert.equal(gpu0.memory(0), 42);
+    assert.deepEqual([gpu0.disableMask, gpu0.linkIsUp(0)], [0x000c0000, true]);
+  });
+});
+
+test("links that an owner gains come up with each GPU's next reset, and the status says that they wait", async () => {
+  await withServed(sequoia(), ["vm1=GPU0", "vm2=GPU1"], async (served) => {
+    const gpu0 = served.guest("GPU0");
+    const together = await served.assign("vm1=GPU0,GPU1");
+    assert.deepEqual(fencesOf(together).slice(0, 2), [
+      ["vm1", 0x001d0000, [0, 4]],
+      ["vm1", 0x000c0000, []],
+    ]);
+    assert.equal(gpu0.linkIsUp(0), false);
+    gpu0.reset();
+    assert.deepEqual([gpu0.disableMask, gpu0.linkIsUp(0)], [0x000c0000, true]);
+    const gpu1 = served.guest("GPU1");
+    gpu0.sendOver(0, 7);
+    assert.equal(gpu1.memory(SENT_AT), 7);
+  });
+});
+
+test("a GPU that an owner loses is cut from the others at once, without a reset of theirs, and begins empty", async () => {
+  await withServed(sequoia(), ["vm1=GPU0,GPU1,GPU2"], async (served) => {
+    const gpu0 = served.guest("GPU0");
+    const gpu2 = served.guest("GPU2");
+    gpu0.sendOver(2, 0x5ec2e7);
+    assert.equal(gpu2.memory(SENT_AT), 0x5ec2e7);
+    gpu2.close();
+    // Until then events are on their way that this blocked thread has not heard.
+    await served.status();
+    const events = served.events.length;
+    await served.assign("vm1=GPU0,GPU1", "vm2=GPU2");
+    const resets = served.events
+      .slice(events)
+      .flatMap((each) => (each.kind === "fence" && each.event.step === "sbr" ? [each.event.gpu] : []));
+    assert.ok(!resets.includes("GPU0"), resets.join());
+    assert.deepEqual([gpu0.disableMask, gpu0.linkIsUp(2)], [0x000c0000, false]);
+    const next = served.guest("GPU2");
+    assert.equal(next.memory(SENT_AT), 0);
+    gpu0.sendOver(2, 0xbad);
+    assert.equal(next.memory(SENT_AT), 0);
+  });
+});
+
+test("what a client has is not taken away: the change is refused, with its process named and nothing touched", async () => {
+  await withServed(sequoia(), ["vm1=GPU0,GPU1", "vm2=GPU2"], async (served) => {
+    const before = fencesOf(await served.status());
+    const bridge = new VfioUserClient(served.socket("0006:00:02.0"));
+    const refusal = new RegExp(`process ${process.pid} .*NPU-0006:00:02.0`);
+    const change = parseAssignments(served.machine, ["vm1=GPU0,GPU1,GPU2"]);
+    await assert.rejects(served.call({ kind: "check", assignments: change }), refusal);
+    await assert.rejects(served.call({ kind: "assign", assignments: change }), { code: "EUSAGE", message: refusal });
+    assert.deepEqual(fencesOf(await served.status()), before);
+    bridge.close();
+  });
+});
+
+test("a plan that does not isolate is refused, one change at a time is made, and checking changes nothing", async () => {
+  await withServed(sequoia(), ["vm1=GPU0,GPU1"], async (served) => {
+    await assert.rejects(served.assign("vm1=GPU0", "vm2=GPU0"), /GPU0 is in 2 assignments/);
+    const both = [served.assign("vm1=GPU0,GPU1", "vm2=GPU2"), served.assign("vm1=GPU0,GPU1", "vm3=GPU3")];
+    const results = await Promise.allSettled(both);
+    assert.deepEqual(
+      results.map(({ status }) => status),
+      ["fulfilled", "rejected"],
+    );
+    await served.call({ kind: "check", assignments: [] });
+    assert.deepEqual(
+      (await served.status()).assignments.map(({ name }) => name),
+      ["vm1", "vm2"],
+    );
+  });
+});
+
+test("releasing everything leaves no socket, and all links of the host's GPUs come up again", async () => {
+  await withServed(sequoia(), ["vm1=GPU0", "vm2=GPU1,GPU2"], async (served) => {
+    const guest = served.guest("GPU1");
+    guest.setMemory(0, 1);
+    guest.close();
+    const status = await served.assign();
+    assert.deepEqual(served.sockets, []);
+    for (const { fence, assignment } of status.functions) {
+      assert.deepEqual([assignment, fence?.actual.linksUp], ["host", [0, 1, 2, 3, 4, 5]]);
+    }
+    assert.deepEqual(status.assignments, []);
+    const again = await served.assign("vm9=GPU1");
+    assert.equal(again.functions.filter(({ socket }) => socket !== null).length, 3);
+    assert.equal(served.guest("GPU1").memory(0), 0);
+  });
+});
+
+test("an assignment's functions share one DMA space: the same map counts once, another over it is refused", async () => {
+  await withServed(sequoia(), ["vm1=GPU0,GPU1", "vm2=GPU2"], async (served) => {
+    const pinned = async () => (await served.status()).assignments.map(({ pinnedBytes }) => pinnedBytes);
+    const [gpu0, gpu1, gpu2] = [served.guest("GPU0"), served.guest("GPU1"), served.guest("GPU2")];
+    const memory = createMemfd("guest memory", 0x100000);
+    const other = createMemfd("other memory", 0x100000);
+    gpu0.client.dmaMap(0x10000n, 0x100000n, { fd: memory, offset: 0n });
+    gpu1.client.dmaMap(0x10000n, 0x100000n, { fd: memory, offset: 0n });
+    assert.deepEqual(await pinned(), [String(0x100000), "0"]);
+    const refused = (error: unknown) => error instanceof OsError && error.code === "EEXIST";
+    assert.throws(() => gpu1.client.dmaMap(0x100000n, 0x100000n, { fd: other, offset: 0n }), refused);
+    gpu2.client.dmaMap(0x10000n, 0x100000n, { fd: other, offset: 0n });
+    assert.deepEqual(await pinned(), [String(0x100000), String(0x100000)]);
+    gpu0.client.dmaUnmap(0x10000n, 0x100000n);
+    assert.deepEqual(await pinned(), [String(0x100000), String(0x100000)]);
+    gpu1.close();
+    gpu2.close();
+    for (let attempt = 0; attempt < 100 && (await pinned()).some((bytes) => bytes !== "0"); attempt++);
+    assert.deepEqual(await pinned(), ["0", "0"]);
+    memory.close();
+    other.close();
+  });
+});

@@ -1,0 +1,30 @@
+import { HOST } from "../../isolation/assignment.js";
+import { makePlan, type Plan } from "../../isolation/plan.js";
+import type { Assignment, Machine } from "../../machine/machine.js";
+import { UsageError } from "../failure.js";
+import { refuseUnlessIsolated } from "../refuse_unless_isolated.js";
+import type { ServingData } from "./messages.js";
+
+/**
+ * The plan for serving these assignments: each of their GPUs may be reset at any time.
+ * @throws UsageError for a plan that does not isolate, that leaves a link cut at one end only because a driver of the host
+ * has the other, or that hands out a GPU without a fence
+ */
+export function planToServe(
+  machine: Machine,
+  assignments: readonly Assignment[],
+  { includeHost, isolateNvlink }: Pick<ServingData, "includeHost" | "isolateNvlink">,
+): Plan {
+  const options = { resetAll: true, includeHost, ...(isolateNvlink !== undefined && { isolateNvlink }) };
+  const plan = makePlan(machine, assignments, options);
+  refuseUnlessIsolated(plan);
+  const bound = plan.problems.find(({ kind }) => kind === "host-gpu-bound");
+  if (bound !== undefined) throw new UsageError(`nothing was touched: ${bound.message}; ${bound.action}`);
+  const bare = plan.gpus.find(({ assignment, untouched }) => assignment !== HOST && untouched);
+  if (bare !== undefined) {
+    throw new UsageError(
+      `nothing was touched: ${bare.name} is no part that linkfence can fence, so it is not served; leave it to the host`,
+    );
+  }
+  return plan;
+}

@@ -1,0 +1,73 @@
+import type { Fence } from "../../fence/fence.js";
+import { HOST } from "../../isolation/assignment.js";
+import type { Gpu } from "../../machine/machine.js";
+import type { PciAddress } from "../../pci/address.js";
+import type { VfioDevice } from "../../vfio/index.js";
+import type { Occupant, VfioUserServer } from "../../vfio-user/index.js";
+import type { ClientStatus, FenceStatus, FunctionStatus, IommuGroupStatus, RegionStatus } from "./messages.js";
+import type { ServedFunction } from "./served_function.js";
+
+/** What the status of each function is told from. */
+export interface StatusSources {
+  server: VfioUserServer;
+  served: ReadonlyMap<PciAddress, ServedFunction>;
+  groups: ReadonlyMap<PciAddress, IommuGroupStatus>;
+  fenceOf(address: PciAddress): Fence;
+  /** Why a function that should be served is not. */
+  unserved: ReadonlyMap<PciAddress, string>;
+}
+
+/** A GPU, served or the host's. Its registers are read. */
+export function gpuStatus(sources: StatusSources, { address, name }: Gpu): FunctionStatus {
+  const fence = sources.fenceOf(address);
+  const base = functionStatus(sources, address);
+  return { ...base, name, kind: "gpu", assignment: fence.plan.assignment, fence: fenceStatus(fence) };
+}
+
+/** An NPU bridge. */
+export function bridgeStatus(sources: StatusSources, address: PciAddress, owner: string): FunctionStatus {
+  return { ...functionStatus(sources, address), name: address, kind: "bridge", assignment: owner };
+}
+
+function functionStatus(
+  { server, served, groups, unserved }: StatusSources,
+  address: PciAddress,
+): Omit<FunctionStatus, "name" | "kind" | "assignment"> {
+  const function_ = served.get(address);
+  const occupant = function_ === undefined ? undefined : server.occupantOf(function_.device);
+  const why = unserved.get(address);
+  return {
+    address,
+    socket: function_?.socket ?? null,
+    client: occupant === undefined ? null : clientStatus(occupant),
+    regions: function_ === undefined ? [] : regionsOf(function_.device),
+    iommuGroup: groups.get(address) ?? null,
+    warnings: [...(function_?.warnings ?? []), ...(why === undefined ? [] : [why])],
+  };
+}
+
+function clientStatus({ peer, since }: Occupant): ClientStatus {
+  return { ...peer, since: new Date(since).toISOString() };
+}
+
+function regionsOf(device: VfioDevice): RegionStatus[] {
+  return device.regions.flatMap((region, index) =>
+    region === undefined ? [] : [{ index, size: region.size, mappable: region.mapping !== undefined }],
+  );
+}
+
+const NOTHING_READ = { disableMask: null, cut: null, linksUp: null };
+
+function fenceStatus(fence: Fence): FenceStatus {
+  fence.readBack();
+  const { plan, state } = fence;
+  const expected = { disableMask: plan.disableMask, cut: plan.cutLinks };
+  const base = { state: state.kind, since: null, expected, actual: NOTHING_READ, stillCut: [], reason: null };
+  if (state.kind === "failed") return { ...base, reason: state.reason };
+  if (state.kind !== "in force") {
+    const reason = plan.untouched && plan.assignment === HOST ? "not to be touched" : null;
+    return { ...base, reason };
+  }
+  const { since, snapshot, stillCut } = state;
+  return { ...base, since: new Date(since).toISOString(), actual: snapshot, stillCut: [...stillCut] };
+}

@@ -1,0 +1,270 @@
+import { reasonOf } from "../../fence/error.js";
+import { Fences } from "../../fence/fences.js";
+import type { GpuPort } from "../../fence/gpu_port.js";
+import { sideBySide } from "../../fence/side_by_side.js";
+import { HOST, ownersOf } from "../../isolation/assignment.js";
+import type { Plan } from "../../isolation/plan.js";
+import type { Assignment, Machine } from "../../machine/machine.js";
+import type { PciAddress } from "../../pci/address.js";
+import { Container } from "../../vfio/container.js";
+import { runSteps, type Steps, waitUntil } from "../../vfio/index.js";
+import type { Serving, VfioUserServer } from "../../vfio-user/index.js";
+import { VirtualMachine } from "../../virtual/virtual_machine.js";
+import { UsageError } from "../failure.js";
+import { groupNumbers } from "./group_numbers.js";
+import type { IommuGroupStatus, Request, ServingData, ServingEvent, ServingStatus } from "./messages.js";
+import { planToServe } from "./servable_plan.js";
+import { Hardware, type OwnedFunction, ownedFunctions, type ServedFunction } from "./served_function.js";
+import { bridgeStatus, gpuStatus } from "./serving_status.js";
+
+/** How long an assignment waits for what devices do after their clients have gone, in milliseconds. */
+const LEAVING_TIMEOUT = 60_000;
+
+/**
+ * The worker's part of `linkfence serve` for a virtual machine: makes the machine, fences all of it, and says what to
+ * serve.
+ * @throws UsageError when the plan has problems, `FfiMissingError` where nothing can be served; nothing was touched then
+ */
+export async function createDevices(data: unknown, tell: (news: unknown) => void): Promise<Serving> {
+  // Typed by whoever starts the worker: the same program.
+  const serving = new VirtualServing(data as ServingData, tell);
+  try {
+    await runSteps(serving.fenceAll());
+    return serving.serve();
+  } catch (error) {
+    serving.close();
+    throw error;
+  }
+}
+
+/** A virtual machine whose assignments are fenced and served. */
+class VirtualServing {
+  readonly #data: ServingData;
+  readonly #machine: Machine;
+  readonly #hardware: Hardware;
+  readonly #groups: ReadonlyMap<PciAddress, IommuGroupStatus>;
+  readonly #containers = new Map<string, Container>();
+  readonly #served = new Map<PciAddress, ServedFunction>();
+  readonly #unserved = new Map<PciAddress, string>();
+  #assignments: readonly Assignment[];
+  #changing = false;
+
+  constructor(data: ServingData, tell: (event: ServingEvent) => void) {
+    const { machine, assignments, resetClearsMemory, isolateNvlink } = data;
+    const plan = planToServe(machine, assignments, data);
+    const virtual = new VirtualMachine(machine, { resetClearsMemory });
+    const fences = new Fences(plan, (address) => portOf(virtual, address), {
+      onEvent: (event) => tell({ kind: "fence", event }),
+    });
+    this.#data = data;
+    this.#machine = machine;
+    this.#assignments = assignments;
+    this.#groups = groupNumbers(machine, isolateNvlink);
+    this.#hardware = new Hardware(virtual, fences, data, tell);
+  }
+
+  /** All at once, for nobody is attached. What fails is in the fences' states, and serves nobody. */
+  fenceAll(): Steps {
+    return this.#hardware.fences.renewAll();
+  }
+
+  serve(): Serving {
+    for (const owned of ownedFunctions(this.#machine, this.#assignments)) this.#make(owned);
+    return {
+      devices: [...this.#served.values()],
+      onMessage: (message, server) => this.#answer(message as Request, server),
+      close: () => this.close(),
+    };
+  }
+
+  close(): void {
+    this.#hardware.dispose();
+  }
+
+  #answer(request: Request, server: VfioUserServer): unknown {
+    switch (request.kind) {
+      case "status":
+        return this.#status(server);
+      case "check":
+        this.#check(request.assignments, server);
+        return undefined;
+      case "assign":
+        return this.#assign(request.assignments, server);
+    }
+  }
+
+  /** @throws UsageError when these assignments cannot be gone over to at this moment */
+  #check(assignments: readonly Assignment[], server: VfioUserServer): Plan {
+    if (this.#changing) throw new UsageError("assignments are being changed already; ask again when that is over");
+    const plan = this.#plan(assignments);
+    refuseAttached(this.#leaving(assignments), server);
+    return plan;
+  }
+
+  *#assign(assignments: readonly Assignment[], server: VfioUserServer): Steps<ServingStatus> {
+    const plan = this.#check(assignments, server);
+    this.#changing = true;
+    try {
+      const leaving = this.#leaving(assignments);
+      const isQuiet = () => !leaving.some(({ device }) => server.isBusy(device));
+      if (!(yield* waitUntil(isQuiet, LEAVING_TIMEOUT))) {
+        throw new UsageError("a device is still at work after its last client; nothing was changed, ask again later");
+      }
+      refuseAttached(leaving, server);
+      yield* this.#change(assignments, plan, leaving, server);
+      return this.#status(server);
+    } finally {
+      this.#changing = false;
+    }
+  }
+
+  /** From here on there is no way back, and what fails is not served. */
+  *#change(
+    assignments: readonly Assignment[],
+    plan: Plan,
+    leaving: readonly ServedFunction[],
+    server: VfioUserServer,
+  ): Steps {
+    this.#hardware.fences.replan(plan);
+    this.#assignments = assignments;
+    this.#unserved.clear();
+    for (const each of leaving) this.#remove(each, server);
+    const joining = ownedFunctions(this.#machine, assignments).filter(({ address }) => !this.#served.has(address));
+    const moved = new Set([...leaving, ...joining].flatMap(({ kind, address }) => (kind === "gpu" ? [address] : [])));
+    yield* sideBySide([
+      ...[...moved].map((address) => this.#clear(address)),
+      ...resetsOf(plan, moved).map((address) => this.#renew(address)),
+    ]);
+    for (const owned of joining) this.#add(owned, server);
+    const owners = new Set(assignments.map(({ name }) => name));
+    for (const name of this.#containers.keys()) if (!owners.has(name)) this.#containers.delete(name);
+  }
+
+  #plan(assignments: readonly Assignment[]): Plan {
+    return planToServe(this.#seen(), assignments, this.#data);
+  }
+
+  /** The machine with what its registers say now. Which links it has is not up to them. */
+  #seen(): Machine {
+    const seen = this.#hardware.fences.seen(this.#machine);
+    const listed = new Map(
+      this.#machine.gpus.map(({ address, links }) => [address, new Set(links.map((link) => link.number))]),
+    );
+    const gpus = seen.gpus.map((gpu) => {
+      return { ...gpu, links: gpu.links.filter(({ number }) => listed.get(gpu.address)?.has(number)) };
+    });
+    return { ...seen, gpus };
+  }
+
+  /** The functions that their owners have no longer by these assignments. */
+  #leaving(assignments: readonly Assignment[]): ServedFunction[] {
+    const owners = new Map(ownedFunctions(this.#machine, assignments).map(({ address, owner }) => [address, owner]));
+    return [...this.#served.values()].filter(({ address, owner }) => owners.get(address) !== owner);
+  }
+
+  /** Nothing of the last owner's is in the GPU's memory, and nothing that it still maps is the next one's. */
+  *#clear(address: PciAddress): Steps {
+    const gpu = this.#machine.gpus.find((each) => each.address === address);
+    try {
+      const device = this.#hardware.gpus.get(address);
+      if (device !== undefined) yield* device.afterClose();
+    } catch (error) {
+      for (const each of [address, ...(gpu?.bridges ?? [])]) {
+        this.#unserved.set(each, `not served: the memory could not be cleared: ${reasonOf(error)}`);
+      }
+    }
+  }
+
+  /** When it fails the fence's state says so, and nobody gets to the GPU. */
+  *#renew(address: PciAddress): Steps {
+    const fence = this.#hardware.fences.of(address);
+    try {
+      yield* fence.renew();
+      fence.attached = false;
+    } catch {
+      // Told by the fence already.
+    }
+  }
+
+  #make(owned: OwnedFunction): ServedFunction {
+    const container = this.#containers.get(owned.owner) ?? new Container();
+    this.#containers.set(owned.owner, container);
+    const served = this.#hardware.serve(owned, container);
+    this.#served.set(owned.address, served);
+    return served;
+  }
+
+  #add(owned: OwnedFunction, server: VfioUserServer): void {
+    if (this.#unserved.has(owned.address)) return;
+    try {
+      const { device, socket } = this.#make(owned);
+      server.add(device, socket);
+    } catch (error) {
+      this.#unserved.set(owned.address, `not served: ${reasonOf(error)}`);
+      this.#served.delete(owned.address);
+    }
+  }
+
+  #remove(gone: ServedFunction, server: VfioUserServer): void {
+    server.remove(gone.device);
+    this.#served.delete(gone.address);
+  }
+
+  #status(server: VfioUserServer): ServingStatus {
+    const { fences } = this.#hardware;
+    const sources = {
+      server,
+      served: this.#served,
+      groups: this.#groups,
+      unserved: this.#unserved,
+      fenceOf: (address: PciAddress) => fences.of(address),
+    };
+    const ownerOf = ownersOf(this.#machine, this.#assignments);
+    const known = new Set(this.#machine.bridges.map(({ address }) => address));
+    const servable = new Set(ownedFunctions(this.#machine, this.#assignments).map(({ address }) => address));
+    return {
+      machine: this.#machine.name,
+      virtual: this.#machine.virtual,
+      assignments: this.#assignments.map(({ name, members }) => {
+        const notServed = members.filter((member) => !servable.has(member));
+        return { name, members, notServed, pinnedBytes: String(this.#containers.get(name)?.pinnedBytes ?? 0n) };
+      }),
+      functions: this.#machine.gpus.flatMap((gpu) => [
+        gpuStatus(sources, gpu),
+        ...gpu.bridges
+          .filter((address) => known.has(address) && ownerOf(address) !== HOST)
+          .map((address) => bridgeStatus(sources, address, ownerOf(address))),
+      ]),
+    };
+  }
+}
+
+/**
+ * A GPU's port for its fence. Its reset takes the time of a real one, and it is the raw one at the port above: that the
+ * NPU's links are held meanwhile is the fence's doing.
+ */
+function portOf(machine: VirtualMachine, address: PciAddress): GpuPort {
+  return { ...machine.port(address), secondaryBusReset: () => machine.resetSteps(address, "port") };
+}
+
+function ownerIn(plan: Plan, address: PciAddress): string {
+  return plan.gpus.find((gpu) => gpu.address === address)?.assignment ?? HOST;
+}
+
+/** What is reset for a new plan: GPUs that get another owner, and those of the host whose links are to come up again. */
+function resetsOf(plan: Plan, moved: ReadonlySet<PciAddress>): PciAddress[] {
+  return plan.steps
+    .filter(({ action, gpu }) => action === "reset-and-cut" && (moved.has(gpu) || ownerIn(plan, gpu) === HOST))
+    .map(({ gpu }) => gpu);
+}
+
+/** @throws UsageError when a client has one of the functions */
+function refuseAttached(functions: readonly ServedFunction[], server: VfioUserServer): void {
+  for (const { device, socket } of functions) {
+    const occupant = server.occupantOf(device);
+    if (occupant === undefined) continue;
+    throw new UsageError(
+      `process ${occupant.peer.pid} is connected to ${socket}, which would change its owner; end it first`,
+    );
+  }
+}
