@@ -1,5 +1,6 @@
 export * from "./config_space.js";
 export * from "./constants.js";
+export * from "./container.js";
 export * from "./device.js";
 export * from "./device_info.js";
 export * from "./error.js";
