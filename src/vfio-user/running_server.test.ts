@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openFiles } from "../../test/vfio_user/open_files.js";
 import { RawClient } from "../../test/vfio_user/raw_client.js";
-import { OsError } from "../os/index.js";
+import { createEventfd, drainEventfd, OsError } from "../os/index.js";
 import { pause, type VfioDevice } from "../vfio/index.js";
 import { Command, encodeVersion, startServer, VfioUserClient, VfioUserServer } from "./index.js";
 
@@ -77,6 +77,29 @@ test("stopping takes under 50 ms while the server is idle, while it resets, and 
   // The worker's own descriptors go a little later than its last word.
   for (let attempt = 0; attempt < 100 && openFiles().descriptors > idle.descriptors; attempt++) await sleep(10);
   assert.deepEqual(openFiles(), idle);
+});
+
+test("having raised interrupts makes stopping no slower, and servers that follow each other pile up no queues", async () => {
+  const queues = () => readFileSync("/proc/self/maps", "utf8").split("[aio]").length - 1;
+  const times: number[] = [];
+  const counts: number[] = [];
+  for (let round = 0; round < 4; round++) {
+    const server = await startServer({ module, data: [path] });
+    const client = new VfioUserClient(path);
+    const fd = createEventfd();
+    client.setIrqs({ index: 2, start: 0, count: 1, action: "trigger", data: { kind: "eventfd" } }, [fd]);
+    assert.equal(await server.call([0, { do: "trigger", index: 2, subindex: 0 }]), true);
+    assert.equal(drainEventfd(fd), 1n);
+    client.close();
+    fd.close();
+    const began = performance.now();
+    await server.stop();
+    times.push(performance.now() - began);
+    counts.push(queues());
+  }
+  // To end a queue takes the kernel a grace period, some 10 to 30 ms.
+  assert.ok(Math.min(...times) < 10, `stopping took ${times.map(Math.round)} ms`);
+  assert.ok(Math.max(...counts) <= 1, `${counts} queues`);
 });
 
 test("this thread stays free while the worker waits, and hears what the module answers", async () => {
