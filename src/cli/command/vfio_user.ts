@@ -118,6 +118,7 @@ function withClient(socket: string, act: (client: VfioUserClient) => void, timeo
 }
 
 const CLOSED = "the server closed the connection";
+const NOT_READY = "the device could not be made ready for a client; the server's output says why";
 const REFUSED = "the server refuses it; `linkfence vfio-user info` shows how large regions are and what they allow";
 
 /** By what failed, a system call or a command that the server refused, and how. */
@@ -127,6 +128,9 @@ const REASONS: Readonly<Record<string, string>> = {
   "connect EACCES": "no permission to connect; the socket belongs to whoever started the server",
   "connect EAGAIN": "too many clients wait there already; is the server stuck?",
   "VERSION EBUSY": "another client is attached (one at a time); detach it first",
+  "VERSION EIO": NOT_READY,
+  "VERSION ENODEV": NOT_READY,
+  "VERSION ETIMEDOUT": NOT_READY,
   "REGION_READ EINVAL": REFUSED,
   "REGION_WRITE EINVAL": REFUSED,
   "DEVICE_RESET ENOTSUP": "the device cannot be reset",
