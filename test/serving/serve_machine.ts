@@ -4,13 +4,13 @@ import { join } from "node:path";
 import type { Request, ServingData, ServingEvent, ServingStatus } from "../../src/cli/serve/messages.js";
 import { parseAssignments } from "../../src/isolation/assignment.js";
 import type { Machine } from "../../src/machine/machine.js";
-import { type RunningServer, type ServerEvent, startServer } from "../../src/vfio-user/index.js";
+import { type RunningServer, type ServerEvent, startServer, VfioUserClient } from "../../src/vfio-user/index.js";
 import { Guest } from "./guest.js";
 
 /** A machine that is served in a directory of its own. */
 export class ServedMachine {
   readonly events: (ServerEvent | ServingEvent)[] = [];
-  readonly #guests: Guest[] = [];
+  readonly #clients: { close(): void }[] = [];
   #server: RunningServer | undefined;
 
   private constructor(
@@ -74,13 +74,28 @@ export class ServedMachine {
 
   guest(name: string): Guest {
     const guest = new Guest(this.socket(name));
-    this.#guests.push(guest);
+    this.#clients.push(guest);
     return guest;
   }
 
-  async stop(): Promise<void> {
-    for (const guest of this.#guests) guest.close();
+  client(name: string): VfioUserClient {
+    const client = new VfioUserClient(this.socket(name));
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** Ends all guests and clients. */
+  dismiss(): void {
+    for (const client of this.#clients.splice(0)) client.close();
+  }
+
+  async stopServing(): Promise<void> {
     await this.#server?.stop();
+  }
+
+  async stop(): Promise<void> {
+    this.dismiss();
+    await this.stopServing();
     rmSync(this.directory, { recursive: true });
   }
 }

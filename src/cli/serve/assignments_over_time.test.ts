@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 import { SENT_AT } from "../../../test/serving/guest.js";
 import { withServed } from "../../../test/serving/serve_machine.js";
 import { parseAssignments } from "../../isolation/assignment.js";
 import { builtinMachine } from "../../machine/builtin.js";
+import { LINK_DISABLE } from "../../machine/part.js";
 import { OsError } from "../../os/index.js";
-import { createMemfd, VfioUserClient } from "../../vfio-user/index.js";
+import { Command, createMemfd, VfioUserClient } from "../../vfio-user/index.js";
 import type { ServingStatus } from "./messages.js";
 
 const sequoia = () => builtinMachine("sequoia");
@@ -150,5 +151,55 @@ test("an assignment's functions share one DMA space: the same map counts once, a
     assert.deepEqual(await pinned(), ["0", "0"]);
     memory.close();
     other.close();
+  });
+});
+
+test("a change waits its turn while a neighbour's GPU is being reset under its client", async () => {
+  await withServed(sequoia(), ["vm1=GPU0"], async (served) => {
+    const gpu0 = served.guest("GPU0");
+    gpu0.setMemory(8, 9);
+    gpu0.client.post(Command.DEVICE_RESET, new Uint8Array(0));
+    const status = await served.assign("vm1=GPU0", "vm2=GPU1,GPU2");
+    assert.deepEqual(fencesOf(status).slice(0, 3), [
+      ["vm1", 0x001d0000, []],
+      ["vm2", 0x00110000, []],
+      ["vm2", 0x00120000, []],
+    ]);
+    const resets = served.events.flatMap((each) =>
+      each.kind === "fence" && ["sbr", "done"].includes(each.event.step)
+        ? [`${each.event.gpu} ${each.event.step}`]
+        : [],
+    );
+    assert.deepEqual(resets.slice(resets.lastIndexOf("GPU0 sbr"), resets.lastIndexOf("GPU0 sbr") + 2), [
+      "GPU0 sbr",
+      "GPU0 done",
+    ]);
+    gpu0.powerOn();
+    assert.deepEqual([gpu0.memory(8), gpu0.disableMask], [9, 0x001d0000]);
+  });
+});
+
+test("a GPU that cannot be fenced for its new owner is not let to it, and the others go on", async () => {
+  const machine = structuredClone(sequoia());
+  const link = machine.gpus[2]?.links[0];
+  assert.ok(link);
+  link.evidence = { registers: [{ offset: LINK_DISABLE, value: 0xbadf5040 }] };
+  await withServed(machine, ["vm1=GPU3"], async (served) => {
+    const gpu3 = served.guest("GPU3");
+    const { functions } = await served.assign("vm1=GPU3", "vm2=GPU0");
+    const gpu0 = functions.find(({ name }) => name === "GPU0");
+    assert.equal(gpu0?.fence?.state, "failed");
+    assert.match(gpu0?.fence?.reason ?? "", /not reset: the far end.* GPU2/);
+    const refused = (error: unknown) => error instanceof OsError && error.code === "EIO";
+    assert.throws(() => served.guest("GPU0"), refused);
+    assert.equal(gpu3.disableMask, 0x001d0000);
+  });
+});
+
+test("stopping in the middle of a change ends it, with no socket left behind", async () => {
+  await withServed(sequoia(), ["vm1=GPU0"], async (served) => {
+    const change = assert.rejects(served.assign("vm1=GPU0", "vm2=GPU1"), /the server has ended/);
+    await Promise.all([change, served.stopServing()]);
+    assert.deepEqual(readdirSync(served.directory), []);
   });
 });
