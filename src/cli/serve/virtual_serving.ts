@@ -105,6 +105,8 @@ class VirtualServing {
     const plan = this.#check(assignments, server);
     this.#changing = true;
     try {
+      // Planning and fencing each take a millisecond or two, in which nobody else is served.
+      yield { deadline: 0 };
       const leaving = this.#leaving(assignments);
       const isQuiet = () => !leaving.some(({ device }) => server.isBusy(device));
       if (!(yield* waitUntil(isQuiet, LEAVING_TIMEOUT))) {
