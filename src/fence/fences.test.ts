@@ -287,7 +287,7 @@ test("whatever resets interleave, are cancelled, fail or come from outside, no l
     }),
     { numRuns: 150, seed: 4242 },
   );
-  assert.ok(done > 400);
+  assert.ok(done > 400, `only ${done} resets`);
 });
 
 test("a fence that somebody else's reset opened is found by reading back, and only its next reset lets a client on", () => {
