@@ -118,3 +118,12 @@ test("a device that another client has is said to be taken", async () => {
   assert.match((await run("info", path)).error, /another client is attached/);
   client.close();
 });
+
+test("a device that is not made ready for a client is said to be so", async () => {
+  await server.call([0, { do: "fail to open" }]);
+  assert.match(
+    (await run("info", path)).error,
+    /device\.sock: the device could not be made ready for a client; the server's/,
+  );
+  assert.equal((await run("info", path)).status, 0);
+});

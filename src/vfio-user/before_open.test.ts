@@ -264,6 +264,47 @@ test("what was begun for a client that vanished is finished, and begun anew for 
   assert.deepEqual(device.calls, ["before begins", "before ends", ...LET_IN]);
 });
 
+test("a client that vanishes within its proposal has nothing begun, and right after it is a client that left", () => {
+  for (let length = 1; length < VERSION.length; length += 7) {
+    const client = connect();
+    client.sendBytes(VERSION.subarray(0, length));
+    if (length % 2 === 0) run(1);
+    client.close();
+    run(3);
+  }
+  assert.deepEqual(device.calls, []);
+  const client = connect();
+  client.sendBytes(VERSION);
+  client.close();
+  run();
+  assert.deepEqual(device.calls, [...LET_IN, ...LEFT]);
+});
+
+test("clients that come and vanish at once, again and again, have everything finished that was begun", () => {
+  for (let round = 0; round < 60; round++) {
+    device.isOpen.before = round % 3 > 0;
+    device.isOpen.after = round % 5 > 0;
+    const client = connect();
+    client.sendBytes(VERSION);
+    run(round % 4);
+    client.close();
+    run(round % 3);
+    device.isOpen.before = true;
+    device.isOpen.after = true;
+  }
+  run(40);
+  const count = (call: string) => device.calls.filter((each) => each === call).length;
+  assert.equal(count("before begins"), count("before ends"));
+  assert.equal(count("after begins"), count("after ends"));
+  assert.equal(count("open"), count("close"));
+  assert.equal(count("close"), count("after begins"));
+  assert.ok(count("open") > 0 && count("before begins") > count("open"), device.calls.join());
+  for (const [index, call] of device.calls.entries()) {
+    if (call === "open") assert.equal(device.calls[index - 1], "before ends");
+    if (call === "before begins") assert.notEqual(device.calls[index - 1], "close", "what comes after comes first");
+  }
+});
+
 test("a failure before a client that has vanished is nobody's, and the next one is served", () => {
   device.isOpen.before = false;
   device.failures.before = new VfioError("EIO", "the fence is open");
