@@ -217,10 +217,9 @@ test("memory that is registered twice is dropped with the second, and has one si
 
 test("a member registers its device's memory when a client comes, and drops it when the client goes", () => {
   const { container, devices, members: all } = members(2);
-  const mapping = { fd: 9, offset: 0, deviceMemory: { id: "gpu", size: 8192 } };
-  const region = { size: 8192, readable: true, writable: true, mapping };
-  for (const device of devices)
-    device.regions = [region, undefined, { ...region, size: 4096 }, { ...region, mapping: { fd: 8, offset: 0 } }];
+  const plain = { size: 8192, readable: true, writable: true };
+  const region = { ...plain, deviceMemory: { id: "gpu", size: 8192 } };
+  for (const device of devices) device.regions = [region, undefined, { ...region, size: 4096 }, plain];
   const [first, second] = all as [ContainerMember, ContainerMember];
   const isFound = () => {
     container.map(container, guestRange(0n, PAGE, { file: { fd: 9, offset: PAGE, id: "gpu" } }));

@@ -137,7 +137,7 @@ function describe({ address, size }: AddressRange): string {
 
 /**
  * A device whose DMA address space is a container's: the device hears only of maps that fit those of the other members.
- * While it is open its own memory (`RegionMapping.deviceMemory`) is registered with the container. Otherwise it is the
+ * While it is open its own memory (`VfioRegion.deviceMemory`) is registered with the container. Otherwise it is the
  * device itself, and has those optional methods that the device has.
  */
 export class ContainerMember implements VfioDevice {
@@ -219,7 +219,7 @@ export class ContainerMember implements VfioDevice {
 
   #registerMemory(): void {
     for (const region of this.#inner.regions) {
-      const memory = region?.mapping?.deviceMemory;
+      const memory = region?.deviceMemory;
       if (memory === undefined || this.#registered.includes(memory.id)) continue;
       this.#container.registerDeviceMemory(memory.id, memory.size);
       this.#registered.push(memory.id);

@@ -16,11 +16,6 @@ export interface RegionMapping {
   offset: number;
   /** The pieces that may be mapped, page aligned; absent: all of it. */
   areas?: readonly RegionArea[];
-  /**
-   * Set where the file is memory of the device: to map it for DMA pins nothing of the host's. `id` names the file as in
-   * {@link DmaRange.file}, `size` is the file's, in bytes.
-   */
-  deviceMemory?: { id: string; size: number };
 }
 
 /** A write of `size` bytes at `offset` (of `value` only, when given) that a hypervisor may turn into a bare event. */
