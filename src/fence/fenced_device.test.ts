@@ -7,7 +7,7 @@ import { makePlan } from "../isolation/plan.js";
 import { builtinMachine } from "../machine/builtin.js";
 import { ga100LinkRegisters, LINK_DISABLE, NV_PMC_ENABLE } from "../machine/part.js";
 import type { DeviceClient, VfioDevice } from "../vfio/device.js";
-import { runToEnd, type Steps } from "../vfio/steps.js";
+import { runToEnd, type Steps, withinTime } from "../vfio/steps.js";
 import { VirtualMachine } from "../virtual/virtual_machine.js";
 import { FencedDevice } from "./fenced_device.js";
 import { Fences } from "./fences.js";
@@ -21,6 +21,11 @@ const CLIENT: DeviceClient = {
   start: () => {},
 };
 const BARS = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24];
+
+/** Runs steps to their end, which must come: a lost turn would be waited for without end. */
+function run(steps: Steps): void {
+  runToEnd(withinTime(steps, 5000));
+}
 
 /** The GPUs of a machine, each alone with an owner and behind a fenced device. */
 function setUp({ machine = "c4140", pageSize = 4096, made = {} as MadeUp } = {}) {
@@ -40,7 +45,7 @@ function setUp({ machine = "c4140", pageSize = 4096, made = {} as MadeUp } = {})
 /** The same with a client at the first GPU. */
 function attached(options: Parameters<typeof setUp>[0] = {}) {
   const all = setUp(options);
-  runToEnd(all.fences.renewAll());
+  run(all.fences.renewAll());
   attach(all.device);
   all.inner.writes.length = 0;
   all.inner.events.length = 0;
@@ -48,13 +53,13 @@ function attached(options: Parameters<typeof setUp>[0] = {}) {
 }
 
 function attach(device: FencedDevice): void {
-  runToEnd(device.beforeOpen());
+  run(device.beforeOpen());
   device.open(CLIENT);
 }
 
 function detach(device: FencedDevice): void {
   device.close();
-  runToEnd(device.afterClose());
+  run(device.afterClose());
 }
 
 function read(device: VfioDevice, region: number, offset: number, size: number): number {
@@ -88,18 +93,18 @@ test("a client is let in behind a reset and a fence, and before that everything 
   const opening = device.beforeOpen();
   opening.next();
   refused(/it is being reset/);
-  runToEnd(opening);
+  run(opening);
   device.open(CLIENT);
   assert.equal(fences.of(inner.address).attached, true);
   write(device, 7, 4, 2, 2);
   assert.equal(read(device, 0, 0, 4), 0x140000a1);
   assert.deepEqual(inner.events, ["reset", "open"]);
   inner.failing = "after";
-  assert.throws(() => runToEnd(device.reset()), { code: "EIO", message: /did not come back/ });
+  assert.throws(() => run(device.reset()), { code: "EIO", message: /did not come back/ });
   refused(/its fence has failed: it did not come back/);
   assert.equal(gpu.linkEnabled(0), false);
   inner.failing = undefined;
-  runToEnd(device.reset());
+  run(device.reset());
   write(device, 7, 4, 2, 2);
   assert.equal(read(device, 0, 0, 4), 0x140000a1, "a later reset recovers it");
 });
@@ -109,7 +114,7 @@ test("a device whose fence does not read back turns clients away until it does",
     const { device, gpu } = setUp();
     if (fault === "dropped") gpu.faults.droppedWrites.add(LINK_DISABLE);
     else gpu.faults.stuckReads.set(LINK_DISABLE, 0xbadf5040);
-    for (let i = 0; i < 2; i++) assert.throws(() => runToEnd(device.beforeOpen()), { code: "EIO" });
+    for (let i = 0; i < 2; i++) assert.throws(() => run(device.beforeOpen()), { code: "EIO" });
     assert.throws(() => device.open(CLIENT), { code: "EIO" });
     gpu.faults.droppedWrites.clear();
     gpu.faults.stuckReads.clear();
@@ -121,16 +126,16 @@ test("after a client the GPU is reset, then the device forgets the client; neith
   const { device, inner, fences } = attached();
   inner.failingAfterClose = true;
   device.close();
-  assert.throws(() => runToEnd(device.afterClose()), /could not be cleared/);
+  assert.throws(() => run(device.afterClose()), /could not be cleared/);
   assert.deepEqual(inner.events, ["close", "reset"]);
   assert.throws(() => device.open(CLIENT), { code: "EIO", message: /after its last client/ });
-  assert.throws(() => runToEnd(device.beforeOpen()), /could not be cleared/);
+  assert.throws(() => run(device.beforeOpen()), /could not be cleared/);
   inner.failingAfterClose = false;
   attach(device);
   assert.deepEqual(inner.events, ["close", "reset", "cleared", "reset", "open"]);
   inner.failing = "before";
   device.close();
-  assert.throws(() => runToEnd(device.afterClose()), { code: "EIO" });
+  assert.throws(() => run(device.afterClose()), { code: "EIO" });
   assert.equal(fences.of(inner.address).attached, true, "what the client left running may still run");
   assert.equal(inner.events.at(-1), "cleared");
   inner.failing = undefined;
@@ -163,7 +168,7 @@ test("a client sees power-on values after each reset, while the hardware has its
       hardware,
     );
     assert.equal(read(device, 0, 0, 4), 0x140000a1, "decoding works although the addresses are the guest's");
-    runToEnd(device.reset());
+    run(device.reset());
     assert.deepEqual(
       BARS.map((at) => gpu.readConfig(at, 4)),
       hardware,
@@ -407,7 +412,7 @@ test("D3hot is the client's belief: the GPU stays awake and can prove to others 
   assert.equal(read(device, 7, power + 4, 2) & 3, 3);
   assert.equal(gpu.readConfig(power + 4, 2) & 3, 0);
   attach(devices[1] ?? assert.fail());
-  runToEnd(device.reset());
+  run(device.reset());
   assert.equal(read(device, 7, power + 4, 2) & 3, 0);
 });
 
@@ -423,7 +428,7 @@ test("two hostile clients that reset, come and go in every order never have a li
   fc.assert(
     fc.property(fc.array(act, { minLength: 20, maxLength: 60 }), (acts) => {
       const { vm, fences, devices, inners } = setUp();
-      runToEnd(fences.renewAll());
+      run(fences.renewAll());
       const clients = [0, 1].map((i) => ({
         device: devices[i] ?? assert.fail(),
         address: inners[i]?.address ?? "",
@@ -497,7 +502,7 @@ test("two hostile clients that reset, come and go in every order never have a li
           assert.ok(i < 100, "a reset waits for ever");
           for (const each of clients) if (each.steps !== undefined) advance(each);
         }
-      for (const { device } of clients) runToEnd(device.reset());
+      for (const { device } of clients) run(device.reset());
       assert.deepEqual(broken, []);
     }),
     { numRuns: 150, seed: 99 },

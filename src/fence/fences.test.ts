@@ -6,7 +6,7 @@ import { parseAssignments } from "../isolation/assignment.js";
 import { makePlan, type Plan } from "../isolation/plan.js";
 import { builtinMachine } from "../machine/builtin.js";
 import { LINK_DISABLE, NV_PMC_BOOT_0, NV_PMC_ENABLE } from "../machine/part.js";
-import { runToEnd, type Steps } from "../vfio/steps.js";
+import { runToEnd, type Steps, withinTime } from "../vfio/steps.js";
 import { VirtualMachine } from "../virtual/virtual_machine.js";
 import { Fences } from "./fences.js";
 import { brokenInvariants } from "./invariants.js";
@@ -21,6 +21,11 @@ const APART = ["a=GPU0", "b=GPU1", "c=GPU2"];
 
 function serving(vm: VirtualMachine, assign: string[]): Plan {
   return makePlan(vm.machine, parseAssignments(vm.machine, assign), { resetAll: true });
+}
+
+/** Runs steps to their end, which must come: a lost turn would be waited for without end. */
+function run(steps: Steps): void {
+  runToEnd(withinTime(steps, 5000));
 }
 
 /** A virtual machine with all of its GPUs behind fences, and a watch on every link between two owners. */
@@ -57,7 +62,7 @@ function setUp(assign: string[] = APART, { machine = "sequoia", delay = 0 } = {}
 
 /** Attaches a client to every GPU of an assignment, as after renewAll and open. */
 function attachAll({ fences }: ReturnType<typeof setUp>): void {
-  runToEnd(fences.renewAll());
+  run(fences.renewAll());
   for (const fence of fences.all) fence.attached = fence.plan.assignment !== "host";
 }
 
@@ -68,7 +73,7 @@ function kinds({ fences }: ReturnType<typeof setUp>): string[] {
 test("before any client comes all GPUs are fenced, the assigned ones by a reset, the host's by a cut", () => {
   const all = setUp(["a=GPU0,GPU1", "b=GPU2"]);
   assert.deepEqual(new Set(kinds(all)), new Set(["unfenced"]));
-  runToEnd(all.fences.renewAll());
+  run(all.fences.renewAll());
   assert.deepEqual(new Set(kinds(all)), new Set(["in force"]));
   const masks = all.fences.all.map(({ state }) => state.kind === "in force" && state.snapshot.disableMask);
   assert.deepEqual(masks, [0x0c0000, 0x0c0000, 0x170000, 0, 0, 0]);
@@ -81,7 +86,7 @@ test("six GPUs are fenced in at most 1.5 times the time of one, for their waits 
   const six = setUp(["a=GPU0", "b=GPU1", "c=GPU2", "d=GPU3", "e=GPU4", "f=GPU5"], { delay: 40 });
   const timed = (steps: Steps) => {
     const begun = performance.now();
-    runToEnd(steps);
+    run(steps);
     return performance.now() - begun;
   };
   const alone = timed(one.fences.renewAll());
@@ -98,7 +103,7 @@ test("a GPU that cannot be fenced is failed with its reason, and the others are 
     if (fault === "0xbadf") gpu.faults.stuckReads.set(LINK_DISABLE, 0xbadf1100);
     if (fault === "config") gpu.faults.configUnreadable = true;
     if (fault === "no reset") all.device(GPU1).failing = "after";
-    runToEnd(all.fences.renewAll());
+    run(all.fences.renewAll());
     assert.deepEqual(kinds(all).slice(0, 3), ["in force", "failed", "in force"], fault);
     const { state } = all.fences.of(GPU1);
     assert.ok(state.kind === "failed" && state.reason.length > 10);
@@ -108,15 +113,25 @@ test("a GPU that cannot be fenced is failed with its reason, and the others are 
     gpu.faults.stuckReads.clear();
     gpu.faults.configUnreadable = false;
     all.device(GPU1).failing = undefined;
-    runToEnd(all.fences.of(GPU1).renew());
+    run(all.fences.of(GPU1).renew());
     assert.equal(all.fences.of(GPU1).state.kind, "in force");
   }
+});
+
+test("a link that is trained although its register says cut keeps the fence from being in force", () => {
+  const vm = new VirtualMachine(builtinMachine("c4140"));
+  const plan = serving(vm, ["a=GPU0", "b=GPU1"]);
+  const first = plan.gpus[0]?.address ?? "";
+  const fences = new Fences(plan, (at) => ({ ...vm.port(at), linksUp: () => (at === first ? [3] : []) }));
+  run(fences.renewAll());
+  const { state } = fences.of(first);
+  assert.match(state.kind === "failed" ? state.reason : "", /link 3 is up although cut/);
 });
 
 test("another chip than planned is neither written to nor reset", () => {
   const all = setUp();
   all.vm.gpu(GPU1).faults.stuckReads.set(NV_PMC_BOOT_0, 0x150000a1);
-  runToEnd(all.fences.renewAll());
+  run(all.fences.renewAll());
   assert.equal(all.resets(GPU1), 0);
   assert.deepEqual(
     all.device(GPU1).writes.filter(([region]) => region === 0),
@@ -131,7 +146,7 @@ test("a GPU is reset only after its far ends were read back as cut, and those ar
   all.fences.of(GPU2).attached = false;
   all.vm.secondaryBusReset(GPU2, "firmware");
   all.vm.releaseNpuLinks(GPU2);
-  runToEnd(all.fences.of(GPU0).renew());
+  run(all.fences.of(GPU0).renew());
   assert.deepEqual(all.broken, []);
   assert.equal(all.vm.gpu(GPU2).linkEnabled(0), false, "cut again, without a reset");
   assert.equal(all.resets(GPU2), 1);
@@ -151,7 +166,7 @@ test("a reset is refused, and not carried out, when a far end cannot be proven c
       all.vm.secondaryBusReset(GPU2, "firmware");
       faults.droppedWrites.add(LINK_DISABLE);
     } else faults.stuckReads.set(LINK_DISABLE, value);
-    const renew = () => runToEnd(all.fences.of(GPU0).renew());
+    const renew = () => run(all.fences.of(GPU0).renew());
     assert.throws(renew, { code: "EFENCE_FAR_END", errno: "EIO", message: /not reset: the far end, links .* of GPU2/ });
     assert.equal(all.resets(GPU0), 1, "only the one before the clients came");
     assert.deepEqual(kinds(all).slice(0, 3), ["failed", "in force", "failed"]);
@@ -168,9 +183,9 @@ test("a hostile owner of the far end that switches the NVLink engine or decoding
   const all = setUp();
   attachAll(all);
   all.vm.gpu(GPU2).writeBar0(NV_PMC_ENABLE, 0);
-  runToEnd(all.fences.of(GPU0).renew());
+  run(all.fences.of(GPU0).renew());
   all.vm.gpu(GPU2).writeConfig(4, 2, 0);
-  runToEnd(all.fences.of(GPU0).renew());
+  run(all.fences.of(GPU0).renew());
   assert.equal(all.vm.gpu(GPU2).readConfig(4, 2), 0, "put back as found");
   assert.deepEqual([all.fences.of(GPU0).state.kind, all.fences.of(GPU2).state.kind], ["in force", "in force"]);
   assert.deepEqual(all.broken, []);
@@ -179,7 +194,7 @@ test("a hostile owner of the far end that switches the NVLink engine or decoding
 test("with a client attached GPUs are not reset all at once", () => {
   const all = setUp();
   attachAll(all);
-  assert.throws(() => runToEnd(all.fences.renewAll()), { code: "EFENCE_PLAN" });
+  assert.throws(() => run(all.fences.renewAll()), { code: "EFENCE_PLAN" });
   assert.equal(all.resets(GPU0), 1);
 });
 
@@ -193,7 +208,7 @@ test("GPUs that share a cut link take turns, others do not wait for each other",
   first?.return();
   second?.next();
   assert.equal(all.fences.of(GPU1).state.kind, "renewing", "the turn was given back");
-  for (const steps of [second, other]) if (steps !== undefined) runToEnd(steps);
+  for (const steps of [second, other]) if (steps !== undefined) run(steps);
   assert.deepEqual(all.broken, []);
 });
 
@@ -212,8 +227,8 @@ test("cancelled at whatever wait, a reset leaves its GPU fenced or untouched, an
     assert.equal(state.kind, waits === 0 || over ? "in force" : "failed");
     if (state.kind === "failed") assert.match(state.reason, /cancelled/);
     assert.notEqual(all.vm.gpu(GPU0).readConfig(0x10, 4), 0, "its addresses are back");
-    runToEnd(all.fences.of(GPU1).renew());
-    runToEnd(all.fences.of(GPU0).renew());
+    run(all.fences.of(GPU1).renew());
+    run(all.fences.of(GPU0).renew());
     assert.equal(all.fences.of(GPU0).state.kind, "in force");
   }
 });
@@ -227,7 +242,7 @@ test("a reset that waits for its turn and is cancelled changes nothing", () => {
   second.return();
   assert.equal(all.fences.of(GPU1).state.kind, "in force");
   assert.equal(all.resets(GPU1), 1);
-  runToEnd(first);
+  run(first);
 });
 
 test("whatever resets interleave, are cancelled, fail or come from outside, no link between owners is up", () => {
@@ -279,7 +294,7 @@ test("whatever resets interleave, are cancelled, fail or come from outside, no l
         for (const at of [...running.keys()]) advance(at);
       }
       for (const at of gpus) {
-        runToEnd(all.fences.of(at).renew());
+        run(all.fences.of(at).renew());
         done++;
       }
       assert.deepEqual(new Set(kinds(all)), new Set(["in force"]));
@@ -300,7 +315,7 @@ test("a fence that somebody else's reset opened is found by reading back, and on
   fence.cut();
   assert.equal(all.vm.gpu(GPU1).linkEnabled(0), false);
   assert.equal(fence.state.kind, "failed", "its client knows of no reset");
-  runToEnd(fence.renew());
+  run(fence.renew());
   assert.equal(fence.state.kind, "in force");
 });
 
@@ -319,7 +334,7 @@ test("another plan's cuts are made at once without a reset, and what it keeps co
   const waiting = all.events.find((event) => event.gpu === "GPU0" && event.step === "awaits reset");
   assert.match(waiting?.detail ?? "", /links 0, 4 of GPU0 comes? up again/);
   assert.deepEqual(masks(), [0x1d0000, 0x1d0000, 0x170000]);
-  for (const at of [GPU0, GPU1]) runToEnd(all.fences.of(at).renew());
+  for (const at of [GPU0, GPU1]) run(all.fences.of(at).renew());
   assert.deepEqual(masks(), [0x0c0000, 0x0c0000, 0x170000]);
   assert.deepEqual(all.vm.linksUp(GPU0), [0, 1, 4, 5]);
   assert.deepEqual(all.broken, []);
@@ -332,7 +347,7 @@ test("a plan that comes while a GPU is being reset is the one that its reset end
   steps.next();
   all.fences.replan(serving(all.vm, APART));
   all.look();
-  runToEnd(steps);
+  run(steps);
   const { state } = all.fences.of(GPU0);
   assert.equal(state.kind === "in force" && state.snapshot.disableMask, 0x1d0000);
   assert.deepEqual(all.broken, []);
@@ -354,20 +369,20 @@ test("a plan that does not isolate, or is for other GPUs, changes nothing", () =
 test("a GPU whose reset is not planned is not reset, and keeps the fence it has", () => {
   const all = setUp();
   attachAll(all);
-  assert.throws(() => runToEnd(all.fences.of(FAR_GPU).renew()), { code: "EFENCE_PLAN" });
+  assert.throws(() => run(all.fences.of(FAR_GPU).renew()), { code: "EFENCE_PLAN" });
   assert.equal(all.resets(FAR_GPU), 0);
   assert.equal(all.fences.of(FAR_GPU).state.kind, "in force");
 });
 
 test("the machine as its fences see it makes a plan that knows which GPUs need a reset", () => {
   const all = setUp();
-  runToEnd(all.fences.renewAll());
+  run(all.fences.renewAll());
   const machine = all.fences.seen(all.vm.machine);
   const plan = makePlan(machine, parseAssignments(machine, ["a=GPU0"]), { resetAll: true });
   const resets = plan.steps.filter((step) => step.action === "reset-and-cut").map((step) => step.gpu);
   assert.deepEqual(resets, [GPU0, GPU1, GPU2], "GPU1 and GPU2 are the host's again and get their links back");
   all.fences.replan(plan);
-  for (const at of [GPU1, GPU2]) runToEnd(all.fences.of(at).renew());
+  for (const at of [GPU1, GPU2]) run(all.fences.of(at).renew());
   assert.deepEqual(all.vm.linksUp(GPU1), [1, 2, 3, 5]);
 });
 

@@ -194,6 +194,60 @@ test("a reset is refused that may join what no step can cut first", () => {
   assert.match(kinds(three({ kind: "none" }, { kind: "none" }, beside)).join(), /resets c on the same bus as well/);
 });
 
+test("with all resets planned, every GPU of an assignment is reset behind its far ends, and none of the host's", () => {
+  const { steps, isolated, gpus } = plan("sequoia", ["a=GPU0,GPU1", "b=GPU2"], { resetAll: true });
+  const resets = steps.filter((step) => step.action === "reset-and-cut");
+  assert.equal(isolated, true);
+  assert.deepEqual(
+    resets.map((step) => step.gpu),
+    gpus.slice(0, 3).map((gpu) => gpu.address),
+  );
+  const third = gpus[2]?.address;
+  assert.deepEqual(resets[0]?.farEndsFirst, [
+    { gpu: third, link: 1 },
+    { gpu: third, link: 4 },
+  ]);
+  assert.deepEqual(
+    gpus.map((gpu) => gpu.resetNeeded),
+    gpus.map(() => false),
+  );
+  assert.ok(steps.findLastIndex((step) => step.action === "cut") < steps.indexOf(resets[0] ?? assert.fail()));
+});
+
+test("with all resets planned, whatever makes one unsafe is an error although nothing is cut yet", () => {
+  const unknown = { kind: "unknown" as const };
+  const on = { kind: "switch" as const, switch: "s0" };
+  const mesh = (a: Gpu["links"][number]["far"][], b: Gpu["links"][number]["far"][], at = B) =>
+    machineOf([gpu(A, "a", a), gpu(at, "b", b)]);
+  const why = (machine: Machine, options?: PlanOptions) =>
+    plan(machine, ["x=a", "y=b"], { resetAll: true, ...options })
+      .problems.map(({ severity, message }) => `${severity}: ${message}`)
+      .join("\n");
+  assert.equal(why(mesh([to(B, 0)], [to(A, 0)])), "");
+  assert.match(
+    why(mesh([unknown], [unknown])),
+    /error: a is reset while it is served, which joins its link 0 again, and nobody/,
+  );
+  assert.match(why(mesh([], [])), /error: a is reset while it is served, which joins its links again, and nobody/);
+  assert.match(why(mesh([], [unknown])), /error: b .* link 0 again/);
+  assert.match(why(mesh([on], [on])), /on NVSwitch s0/);
+  assert.match(why(mesh([to("0000:01:01.0", 0)], [to(A, 0)], "0000:01:01.0")), /resets b on the same bus/);
+  const host = bound(mesh([to(B, 0)], [to(A, 0)]), B, "nvidia");
+  const refused = plan(host, ["x=a"], { resetAll: true });
+  assert.match(refused.problems.map((each) => each.message).join(), /joins its links to b again until it is fenced/);
+  assert.equal(refused.isolated, false);
+  assert.equal(plan(host, ["x=a"], { resetAll: true, includeHost: true }).isolated, true);
+  assert.equal(plan(host, ["x=a"]).isolated, true, "no reset, no danger");
+});
+
+test("a GPU without NVLinks is reset as it is, and a far end that only the other side lists is proven too", () => {
+  const none: Gpu = { ...gpu(A, "a", []), nvlink: "none" };
+  assert.equal(plan(machineOf([none, gpu(B, "b", [{ kind: "unknown" }])]), ["x=a"], { resetAll: true }).isolated, true);
+  const oneSided = plan(machineOf([gpu(A, "a", [to(B)]), gpu(B, "b", [])]), ["x=a", "y=b"], { resetAll: true });
+  const reset = oneSided.steps.find((step) => step.action === "reset-and-cut" && step.gpu === B);
+  assert.deepEqual(reset?.farEndsFirst, [{ gpu: A, link: 0 }]);
+});
+
 test("of a far end that does not list the link, all that is cut there is read back before a reset", () => {
   const machine = machineOf([
     withMask(gpu(A, "a", [to(B, 0), to(C)]), 0x3f0000),
