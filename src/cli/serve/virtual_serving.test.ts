@@ -248,15 +248,24 @@ test("six GPUs of 16 GiB and their bridges take next to no memory, for nobody to
   );
 });
 
-test("with the RAM as a BAR the bridge's client shares the GPU's bytes", async () => {
+test("with the RAM as a BAR the bridge's client shares the GPU's bytes, and maps over them pin nothing", async () => {
   const options = { ramAsBar: true };
-  const use = (shown: ServedMachine) => {
+  const use = async (shown: ServedMachine) => {
     const guest = shown.guest("GPU0");
     const bridge = shown.client("0006:00:00.0");
     bridge.write(7, 4, Uint8Array.of(6, 0));
     bridge.write(4, 0x100, Uint8Array.of(1, 2, 3, 4));
     assert.deepEqual([...guest.client.read(1, 0x100, 4)], [1, 2, 3, 4]);
     assert.deepEqual([...guest.client.read(9, 0x100, 4)], [1, 2, 3, 4]);
+    const file = guest.client.regionInfo(9).fd;
+    assert.ok(file);
+    bridge.dmaMap(0n, 2n ** 24n, { fd: file, offset: 0n });
+    guest.client.dmaMap(0n, 2n ** 24n, { fd: file, offset: 0n });
+    file.close();
+    assert.deepEqual(
+      (await shown.status()).assignments.map(({ pinnedBytes }) => pinnedBytes),
+      ["0"],
+    );
     const second = shown.client("0006:00:00.1");
     assert.equal(second.regionInfo(4).info.size, 0n, "only the GPU's first bridge shows it");
   };
