@@ -20,10 +20,14 @@ export interface Run {
   stderr: string;
 }
 
+/** As systemd would name it to its unit: what is on this host's own ledger is no matter of the tests. */
+export const ENVIRONMENT = { ...process.env, STATE_DIRECTORY: "/nonexistent/linkfence" };
+
 /** Runs a program to its end, with this on its standard input. */
 export function run(program: string, args: readonly string[], input: string | Uint8Array = ""): Promise<Run> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
+      env: ENVIRONMENT,
       stdio: ["pipe", "pipe", "pipe"],
       timeout: KILL_MS,
       killSignal: "SIGKILL",

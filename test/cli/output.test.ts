@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
@@ -8,6 +8,7 @@ import { parseTopoMatrix } from "../../src/machine/nvidia_smi/topo.js";
 import { conforming, json } from "./json_schema.js";
 import type { AuditJson, FenceJson, TopoJson } from "./json_shapes.js";
 import { linkfence, MAIN, printed, refused, run, scratchFolder } from "./linkfence.js";
+import { ServingProcess } from "./serving_process.js";
 
 const folder = scratchFolder();
 const START = fileURLToPath(new URL("../../scripts/start.mjs", import.meta.url));
@@ -217,24 +218,30 @@ describe("help and start", { concurrency: 4 }, () => {
     });
   }
 
-  test("npm start fences the virtual Sequoia for two tenants and shows it, from any folder", async () => {
+  test("npm start fences the virtual Sequoia for two VMs, shows it, and serves them until Ctrl-C", async () => {
     const elsewhere = folder.path("elsewhere");
     mkdirSync(elsewhere);
-    const { status, stdout } = await run("sh", ["-c", `cd "${elsewhere}" && exec "$0" "$1"`, process.execPath, START]);
-    assert.equal(status, 0);
+    const start = new ServingProcess([START], { cwd: elsewhere, env: { ...process.env, TMPDIR: elsewhere } });
+    await start.line((line) => line.startsWith("Ctrl-C"));
+    const stdout = start.lines.join("\n");
     const [, , before, after] = MATRICES[0] ?? [];
     const rows = (text = "") => text.slice(0, text.indexOf("\n\n"));
     assert.ok(stdout.indexOf(rows(before)) > 0, "the matrix before");
     assert.ok(stdout.indexOf(rows(after)) > stdout.indexOf(rows(before)), "the matrix after");
     for (const line of [
-      /GPU0 and GPU1 go to tenant1, GPU2 to tenant2/,
+      /GPU0 and GPU1 go to vm1, GPU2 to vm2/,
       /GPU0 .*sequence: cut links 2, 3 \(mask 0x000c0000\)/,
       /GPU2 .*sequence: cut links 0, 1, 2, 4 \(mask 0x00170000\)/,
       /4 links cut at both ends/,
-      /6 of 6 GPUs read back as planned/,
+      /fenced, serving 9 functions: vm1 \(GPU0 GPU1\), vm2 \(GPU2\)/,
+      /virtual hardware/,
       /npx linkfence audit --live/,
     ]) {
       assert.match(stdout, line);
     }
+    const [status = ""] = /linkfence status --socket-dir \S+/.exec(stdout) ?? [];
+    assert.match(await printed(0, ...status.split(" ").slice(1)), /^sequoia \(virtual\)/);
+    assert.deepEqual(await start.end("SIGINT"), { status: 0, signal: null });
+    assert.deepEqual(readdirSync(elsewhere), [], "nothing is left behind");
   });
 });

@@ -1,15 +1,15 @@
-import { makePlan } from "../../isolation/plan.js";
 import type { Machine } from "../../machine/machine.js";
 import { MAX_SOCKET_PATH } from "../../os/index.js";
 import { UsageError } from "../failure.js";
-import { refuseUnlessIsolated } from "../refuse_unless_isolated.js";
 import { ledgerFor } from "../serve/ledger_file.js";
 import { hostPageSize } from "../serve/page_size.js";
 import { directoryPath } from "../serve/private_directory.js";
-import { JsonReporter, TextReporter } from "../serve/reporter.js";
+import { JsonReporter, type Reporter, TextReporter } from "../serve/reporter.js";
+import { planToServe } from "../serve/servable_plan.js";
 import { serveUntilSignal } from "../serve/serve_until_signal.js";
 import type { PrintForm } from "../serve/serving_json.js";
 import { findSocketGroup } from "../serve/socket_group.js";
+import { socketPath } from "../serve/socket_names.js";
 import { isolateNvlinkOption, readSource, requireAssignments, type SourceOptions } from "../source.js";
 import { virtualModel } from "../virtual_model.js";
 
@@ -32,7 +32,10 @@ const GIB = 2 ** 30;
  * `linkfence serve`: fences, then hands each function of an assignment to whoever connects to its socket, and keeps the
  * fence through every reset. Runs until SIGINT or SIGTERM.
  */
-export async function runServe(options: ServeCommandOptions): Promise<number> {
+export async function runServe(
+  options: ServeCommandOptions,
+  reporter: Reporter = options.json === true ? new JsonReporter(options.print) : new TextReporter(options.print),
+): Promise<number> {
   if (options.live === true) {
     throw new UsageError(
       "this version serves virtual hardware only: write the host down with capture, serve --capture it",
@@ -44,7 +47,7 @@ export async function runServe(options: ServeCommandOptions): Promise<number> {
   ledgerFor(machine, stateDir);
   const assignments = await requireAssignments(machine, { ...options, stateDir });
   const planning = { includeHost: options.includeHost === true, ...(await isolateNvlinkOption(options)) };
-  refuseUnlessIsolated(makePlan(machine, assignments, { ...planning, resetAll: true }));
+  planToServe(machine, assignments, planning);
   refuseLongPaths(machine, socketDir);
   const settings = {
     machine,
@@ -59,17 +62,14 @@ export async function runServe(options: ServeCommandOptions): Promise<number> {
     pageSize: hostPageSize(),
     form: options.print,
   };
-  const reporter = options.json === true ? new JsonReporter(options.print) : new TextReporter(machine, options.print);
   return serveUntilSignal(settings, reporter);
 }
 
 /** Any GPU may come to be assigned, so the longest path that there may be has to do. */
 function refuseLongPaths(machine: Machine, socketDir: string): void {
-  const names = [
-    ...machine.gpus.map(({ name, address }) => `${name === address ? "GPU" : name}-${address}.sock`),
-    ...machine.bridges.map(({ address }) => `NPU-${address}.sock`),
-  ];
-  const longest = Math.max(...names.map((name) => Buffer.byteLength(`${socketDir}/${name}`)));
+  const addresses = [...machine.gpus, ...machine.bridges].map(({ address }) => address);
+  const paths = addresses.map((address) => socketPath(machine, socketDir, address));
+  const longest = Math.max(...paths.map((path) => Buffer.byteLength(path)));
   if (longest <= MAX_SOCKET_PATH) return;
   throw new UsageError(
     `--socket-dir ${socketDir}: paths of sockets would have up to ${longest} bytes, ${MAX_SOCKET_PATH} is the most; name a shorter one`,

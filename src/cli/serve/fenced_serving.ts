@@ -107,6 +107,7 @@ export class FencedServing {
         data: data satisfies ServingData,
         group: group?.gid,
         onEvent: (event) => this.#tell(event),
+        onNews: (news) => this.#tell(news as ServingEvent),
       });
       const control = new ControlSocket(controlPath(data.socketDir), (request, onProgress) =>
         this.#answer(request, onProgress),

@@ -2,11 +2,14 @@ import type { Machine } from "../../machine/machine.js";
 import { heading } from "../heading.js";
 import { writeLines } from "../output.js";
 import type { ServerStatus, WorkerEvent } from "./fenced_serving.js";
+import { shellWord } from "./qemu_arguments.js";
 import { eventJson, type PrintForm, servedJson } from "./serving_json.js";
 import { clock, eventLine, pasteLines, servedLines } from "./serving_text.js";
 
 /** What hears of everything that a server does, in order. */
 export interface Reporter {
+  /** This machine is about to be fenced. */
+  onBegin(machine: Machine): void;
   onEvent(event: WorkerEvent): void;
   /** Everything is fenced, and every socket can be connected to. */
   onReady(status: ServerStatus): void;
@@ -21,6 +24,8 @@ export class JsonReporter implements Reporter {
   #before: Record<string, unknown>[] | undefined = [];
 
   constructor(private readonly form: PrintForm) {}
+
+  onBegin(): void {}
 
   onEvent(event: WorkerEvent): void {
     const json = eventJson(event, now());
@@ -49,10 +54,9 @@ export class JsonReporter implements Reporter {
 export class TextReporter implements Reporter {
   #ready = false;
 
-  constructor(
-    private readonly machine: Machine,
-    private readonly form: PrintForm,
-  ) {
+  constructor(private readonly form: PrintForm) {}
+
+  onBegin(machine: Machine): void {
     writeLines([heading(machine), ""]);
   }
 
@@ -64,7 +68,12 @@ export class TextReporter implements Reporter {
   onReady(status: ServerStatus): void {
     this.#ready = true;
     const served = servedJson(status, this.form);
-    writeLines(["", ...servedLines(served), ...pasteLines(served.assignments), "", stopLine(status)]);
+    writeLines(["", ...servedLines(served), ...pasteLines(served.assignments), "", ...this.nextLines(status)]);
+  }
+
+  /** How to go on from here. */
+  protected nextLines({ socketDir }: ServerStatus): string[] {
+    return [`Ctrl-C ends it; linkfence status, assign and release talk to it: --socket-dir ${shellWord(socketDir)}`];
   }
 
   onChange(status: ServerStatus): void {
@@ -73,13 +82,8 @@ export class TextReporter implements Reporter {
   }
 
   onStopped(why: string): void {
-    writeLines([`stopped: ${why}; ${this.machine.name} is served no longer`]);
+    writeLines([`stopped: ${why}`]);
   }
-}
-
-/** How to go on from here. */
-function stopLine({ socketDir }: ServerStatus): string {
-  return `ready in ${socketDir}; Ctrl-C ends it, \`linkfence status\`, \`assign\` and \`release\` talk to it`;
 }
 
 function now(): string {

@@ -15,6 +15,7 @@ export async function serveUntilSignal(settings: ServingSettings, reporter: Repo
   });
   // However the process ends, short of SIGKILL.
   process.on("exit", () => serving.release());
+  reporter.onBegin(settings.machine);
   const started = await Promise.race([serving.start(), signalled]);
   // A worker that has not begun to serve has nothing to end in good order.
   if (typeof started === "string") process.exit(0);

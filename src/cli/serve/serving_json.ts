@@ -2,7 +2,7 @@ import type { FenceEvent } from "../../fence/progress.js";
 import { mask } from "../output.js";
 import type { ServerStatus, WorkerEvent } from "./fenced_serving.js";
 import { libvirtLines } from "./libvirt_xml.js";
-import type { FenceStatus, FunctionStatus } from "./messages.js";
+import type { AssignmentStatus, FenceStatus, FunctionStatus } from "./messages.js";
 import { qemuArguments } from "./qemu_arguments.js";
 
 /** What is printed for pasting. */
@@ -41,7 +41,7 @@ export interface StatusJson {
   socketDir: string;
   stateDir: string;
   fenced: boolean;
-  assignments: { name: string; members: string[]; since: string; pinnedBytes: string }[];
+  assignments: (AssignmentStatus & { since: string })[];
   functions: (Omit<FunctionStatus, "fence"> & { fence?: FenceJson })[];
 }
 
@@ -91,12 +91,7 @@ export function statusJson(status: ServerStatus): StatusJson {
     socketDir: status.socketDir,
     stateDir: status.stateDir,
     fenced: failures(status).length === 0,
-    assignments: status.assignments.map(({ name, members, pinnedBytes }) => ({
-      name,
-      members,
-      since: since.get(name) ?? status.startedAt,
-      pinnedBytes,
-    })),
+    assignments: status.assignments.map((each) => ({ ...each, since: since.get(each.name) ?? status.startedAt })),
     functions: status.functions.map(({ fence, ...rest }) => ({
       ...rest,
       ...(fence !== undefined && { fence: fenceJson(fence) }),

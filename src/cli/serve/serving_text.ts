@@ -19,7 +19,8 @@ export function pasteLines(assignments: readonly ServedAssignmentJson[]): string
 export function servedLines({ assignments, failures }: ServedJson): string[] {
   const names = assignments.map(({ name, members }) => `${name} (${members.join(" ")})`);
   const functions = assignments.reduce((sum, each) => sum + each.functions.length, 0);
-  const what = assignments.length === 0 ? "nothing is assigned" : `serving ${functions} functions: ${names.join(", ")}`;
+  const count = `${functions} function${functions === 1 ? "" : "s"}`;
+  const what = assignments.length === 0 ? "nothing is assigned" : `serving ${count}: ${names.join(", ")}`;
   return failures.length > 0
     ? [...failures.map((line) => paint("red", line)), what]
     : [`${paint("green", "fenced")}, ${what}`];
@@ -71,7 +72,10 @@ export function statusLines(status: StatusJson): string[] {
     "",
     ...(assignments.length === 0 ? ["nothing is assigned"] : []),
     ...assignments.map(
-      ({ name, since, pinnedBytes }) => `${name} since ${since}, ${pinnedBytes} bytes of its memory within reach`,
+      ({ name, since, pinnedBytes }) => `${name} since ${since}, ${pinnedBytes} bytes of its guest's memory mapped`,
+    ),
+    ...assignments.flatMap(({ name, notServed }) =>
+      notServed.length === 0 ? [] : [`${name} also has ${notServed.join(" ")}, which nobody serves`],
     ),
     ...(served.length === 0
       ? []
