@@ -102,7 +102,7 @@ export class Fence {
       begun = true;
       this.#state = { kind: "renewing" };
       const onStep = (step: FenceStep) =>
-        this.#around.report(this, step, step === "sequence" ? this.#cuts() : undefined);
+        this.#around.report(this, step, step === "sequence" ? cutsOf(this.#plan) : undefined);
       yield* resetAndCut(this.port, strategy, () => this.#plan.cutLinks, onStep, saved);
       this.#confirm();
       why = "";
@@ -112,7 +112,7 @@ export class Fence {
     } finally {
       if (why !== "") this.#fail(why, begun);
     }
-    this.#around.report(this, "done", this.#cuts());
+    this.#around.report(this, "done", cutsOf(this.#plan));
   }
 
   /**
@@ -148,7 +148,7 @@ export class Fence {
     invariant(this.#state.kind !== "renewing", `${this.#plan.name} is not being reset while another relies on it`);
     let why = this.#uncut(links);
     if (why === undefined) return;
-    this.#around.report(this, "sequence", `${why}: cut again for another GPU's reset`);
+    this.#around.report(this, "far ends", `${why}: cut again for another GPU's reset`);
     try {
       this.cut();
       why = this.#uncut(links);
@@ -192,6 +192,7 @@ export class Fence {
     // Found open: nobody may take the fence for closed while it is being mended.
     if (this.#state.kind === "in force" && this.#openIn(this.#read()) !== undefined) this.#state = { kind: "unfenced" };
     if (!hasItsAddresses(port, this.#saved)) restoreConfig(port, this.#saved);
+    this.#around.report(this, "sequence", cutsOf(plan));
     strategy.cut(port, plan.cutLinks);
     this.#plan = plan;
     this.#confirm();
@@ -256,13 +257,13 @@ export class Fence {
     const open = links.filter((link) => !cut.has(link) || up.has(link));
     return open.length === 0 ? undefined : `${linksOf(this.#plan, open)} reads as not cut`;
   }
+}
 
-  #cuts(): string {
-    const { cutLinks, disableMask } = this.#plan;
-    if (cutLinks.length === 0) return "no link to cut";
-    const mask = disableMask === null ? "" : ` (mask ${hex32(disableMask)})`;
-    return `cut ${linksOf(this.#plan, cutLinks)}${mask}`;
-  }
+function cutsOf(plan: GpuPlan): string {
+  const { cutLinks, disableMask } = plan;
+  if (cutLinks.length === 0) return "no link to cut";
+  const mask = disableMask === null ? "" : ` (mask ${hex32(disableMask)})`;
+  return `cut ${linksOf(plan, cutLinks)}${mask}`;
 }
 
 const PCI_COMMAND = 0x04;
