@@ -40,5 +40,8 @@ const ERRNO_WORDS: Readonly<Record<string, string>> = {
   ENAMETOOLONG: "name too long",
   ENXIO: "nothing at the other end",
   EIO: "input/output error",
+  ENOSPC: "no space left on the device",
+  EDQUOT: "disk quota exceeded",
+  EROFS: "read-only file system",
   ERR_INVALID_ARG_VALUE: "not a path",
 };

@@ -230,8 +230,8 @@ describe("help and start", { concurrency: 4 }, () => {
     assert.ok(stdout.indexOf(rows(after)) > stdout.indexOf(rows(before)), "the matrix after");
     for (const line of [
       /GPU0 and GPU1 go to vm1, GPU2 to vm2/,
-      /GPU0 .*sequence: cut links 2, 3 \(mask 0x000c0000\)/,
-      /GPU2 .*sequence: cut links 0, 1, 2, 4 \(mask 0x00170000\)/,
+      /GPU0 .*sequence: cut links 2, 3 of GPU0 \(mask 0x000c0000\)/,
+      /GPU2 .*sequence: cut links 0, 1, 2, 4 of GPU2 \(mask 0x00170000\)/,
       /4 links cut at both ends/,
       /fenced, serving 9 functions: vm1 \(GPU0 GPU1\), vm2 \(GPU2\)/,
       /virtual hardware/,

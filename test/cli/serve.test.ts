@@ -261,22 +261,22 @@ const BAD_DIRECTORIES: [string, (path: string) => void, RegExp][] = [
 ];
 
 describe("what serve refuses", { concurrency: 4 }, () => {
-  for (const [what, args, names] of REFUSED) {
+  for (const [at, [what, args, names]] of REFUSED.entries()) {
     test(`${what} is refused, and nothing is left behind`, async () => {
-      const { sockets, state, options } = directories(`refused ${what}`);
+      const { sockets, state, options } = directories(`no${at}`);
       assert.match(refused(await linkfence("serve", ...options, ...args), what), names);
       assert.deepEqual([existsSync(sockets), existsSync(state)], [false, false]);
     });
   }
 
   for (const option of ["--socket-dir", "--state-dir"]) {
-    for (const [what, make, names] of BAD_DIRECTORIES) {
+    for (const [at, [what, make, names]] of BAD_DIRECTORIES.entries()) {
       test(`${what} is refused as ${option}`, async () => {
-        const bad = folder.path(`${option} ${what}`);
+        const bad = folder.path(`bad${option}${at}`);
         const umask = process.umask(0);
         make(bad);
         process.umask(umask);
-        const good = folder.path(`beside ${option} ${what}`);
+        const good = folder.path(`good${option}${at}`);
         const other = option === "--socket-dir" ? "--state-dir" : "--socket-dir";
         const args = ["serve", ...SEQUOIA, ...ASSIGN, option, bad, other, good];
         assert.match(refused(await linkfence(...args), what), names);

@@ -1,6 +1,6 @@
 import { constants, fstatSync, ftruncateSync, openSync, readSync, statSync, unlinkSync, writeSync } from "node:fs";
 import { errnoInWords, errnoOf } from "../../host/error.js";
-import { Fd, LOCK_EX, tryLock } from "../../os/index.js";
+import { Fd, LOCK_EX, libc, tryLock } from "../../os/index.js";
 import { UsageError } from "../failure.js";
 
 /**
@@ -14,7 +14,8 @@ export class LockFile {
   /**
    * Takes the lock.
    * @param use what the directory is used for, for the message
-   * @throws UsageError when another process has it, with its number, or the file cannot be made
+   * @throws UsageError when another process has it, with its number, or the file cannot be made;
+   *   FfiMissingError where nothing can be locked
    */
   constructor(path: string, use: string) {
     this.#path = path;
@@ -37,6 +38,8 @@ export class LockFile {
 }
 
 function lock(path: string, use: string): Fd {
+  // Throws where there is none, before a file is made that could not be locked.
+  libc();
   for (;;) {
     const fd = open(path);
     let mine = false;

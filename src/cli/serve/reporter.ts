@@ -1,3 +1,4 @@
+import type { FenceStep } from "../../fence/progress.js";
 import type { Machine } from "../../machine/machine.js";
 import { heading } from "../heading.js";
 import { writeLines } from "../output.js";
@@ -50,6 +51,9 @@ export class JsonReporter implements Reporter {
   }
 }
 
+/** What is worth a line while guests reset their GPUs at will. */
+const OUTCOMES: ReadonlySet<FenceStep> = new Set<FenceStep>(["done", "failed", "awaits reset", "guarded write"]);
+
 /** Lines for a person. */
 export class TextReporter implements Reporter {
   #ready = false;
@@ -62,7 +66,8 @@ export class TextReporter implements Reporter {
 
   onEvent(event: WorkerEvent): void {
     const line = eventLine(event);
-    writeLines([this.#ready ? `${clock(new Date())} ${line}` : line]);
+    if (!this.#ready) writeLines([line]);
+    else if (event.kind !== "fence" || OUTCOMES.has(event.event.step)) writeLines([`${clock(new Date())} ${line}`]);
   }
 
   onReady(status: ServerStatus): void {
