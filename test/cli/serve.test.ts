@@ -292,6 +292,17 @@ describe("what serve refuses", { concurrency: 4 }, () => {
     assert.deepEqual([existsSync(long), existsSync(folder.path("long"))], [false, false]);
   });
 
+  test("what is no socket and in the place of one is refused, and stays", async () => {
+    for (const name of ["control.sock", "GPU5-0035:05:00.0.sock", "NPU-0006:00:00.0.sock"]) {
+      const sockets = folder.path(`way-${name.slice(0, 3)}`);
+      mkdirSync(sockets, { mode: 0o700 });
+      folder.file(`way-${name.slice(0, 3)}/${name}`, "mine");
+      const args = ["serve", ...SEQUOIA, ...ASSIGN, "--socket-dir", sockets, "--state-dir", folder.path("way")];
+      assert.match(refused(await linkfence(...args), name), /in the way; remove it/);
+      assert.deepEqual([names(sockets), existsSync(folder.path("way"))], [[name], false]);
+    }
+  });
+
   test("a ledger of another machine or of no meaning is refused, and stays as it is", async () => {
     const time = "2026-01-31T12:00:00.000Z";
     const redbud = { version: 1, machine: "redbud", virtual: true, writtenAt: time };

@@ -1,3 +1,4 @@
+import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../../fence/error.js";
 import type { Ledger } from "../../fence/ledger.js";
@@ -14,6 +15,7 @@ import type { Request, ServingData, ServingEvent, ServingStatus } from "./messag
 import { PrivateDirectory } from "./private_directory.js";
 import { type PrintForm, servedJson, statusJson } from "./serving_json.js";
 import type { SocketGroup } from "./socket_group.js";
+import { socketPath } from "./socket_names.js";
 
 /** What is served, and where. */
 export interface ServingSettings extends ServingData {
@@ -79,6 +81,7 @@ export class FencedServing {
     this.#options = options;
     try {
       this.#take(settings.socketDir, "--socket-dir", "serve.lock", settings.group);
+      refuseInTheWay(settings);
       this.#take(settings.stateDir, "--state-dir", LEDGER_LOCK);
       this.#ledger = ledgerFor(settings.machine, settings.stateDir);
     } catch (error) {
@@ -222,3 +225,14 @@ export class FencedServing {
 }
 
 type Change = (current: Assignment[]) => Assignment[];
+
+/** Sockets that a killed server has left are taken over; anything else is somebody's. */
+function refuseInTheWay({ machine, socketDir }: ServingSettings): void {
+  const functions = [...machine.gpus, ...machine.bridges];
+  const paths = functions.map(({ address }) => socketPath(machine, socketDir, address));
+  for (const path of [controlPath(socketDir), ...paths]) {
+    if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === false) {
+      throw new UsageError(`${path} is no socket and in the way; remove it, or name another --socket-dir`);
+    }
+  }
+}
