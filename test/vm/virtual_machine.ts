@@ -21,7 +21,10 @@ export interface VmOptions {
   files?: Readonly<Record<string, string>>;
   /** Whether the guest has Node, the one that runs this. */
   node?: boolean;
-  /** QEMU's arguments for the devices. `pcie.0` is the root bus; slots 0, 1e and 1f are taken. */
+  /**
+   * QEMU's arguments for the devices. `pcie.0` is the root bus; slots 0, 1e and 1f are taken. They come last: arguments
+   * for the memory among them win.
+   */
   devices?: readonly string[];
   /** Properties of an `intel-iommu`, e.g. `caching-mode=on`; absent: no IOMMU. */
   intelIommu?: string;
@@ -125,9 +128,9 @@ export class VirtualMachine {
     if (step !== name) throw new Error(`the guest is at "${step}", not at "${name}"`);
   }
 
-  /** Lets the job go on after a step. */
-  proceed(): void {
-    this.#line.write("\n");
+  /** Lets the job go on after a step, which has the answer: one line. */
+  proceed(answer = ""): void {
+    this.#line.write(`${answer}\n`);
   }
 
   /** Kills QEMU, as a crash would. */

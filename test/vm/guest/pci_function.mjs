@@ -8,7 +8,7 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { Fd, Mapping } from "/linkfence/dist/os/index.js";
 
 const DEVICES = "/sys/bus/pci/devices";
@@ -18,17 +18,24 @@ export const COMMAND_BUS_MASTER = 1 << 2;
 export const COMMAND_INTERRUPT_DISABLE = 1 << 10;
 const CAPABILITIES_POINTER = 0x34;
 
+const hex = (id) => `0x${id.toString(16).padStart(4, "0")}`;
+
 /** A PCI function of the guest, as sysfs shows it. */
 export class PciFunction {
   /** Finds the only function with these ids. */
   static find(vendor, device) {
-    const hex = (id) => `0x${id.toString(16).padStart(4, "0")}`;
+    const found = PciFunction.findAll(vendor, device);
+    if (found.length !== 1) throw new Error(`${found.length} functions ${hex(vendor)}:${hex(device)}`);
+    return found[0];
+  }
+
+  /** Finds all functions with these ids, by address. */
+  static findAll(vendor, device) {
     const found = readdirSync(DEVICES).filter((address) => {
       const read = (name) => readFileSync(join(DEVICES, address, name), "utf8").trim();
       return read("vendor") === hex(vendor) && read("device") === hex(device);
     });
-    if (found.length !== 1) throw new Error(`${found.length} functions ${hex(vendor)}:${hex(device)}`);
-    return new PciFunction(found[0]);
+    return found.sort().map((address) => new PciFunction(address));
   }
 
   constructor(address) {
@@ -90,10 +97,22 @@ export class PciFunction {
     throw new Error(`no capability ${id}`);
   }
 
-  /** Maps a BAR. */
-  mapBar(index, size) {
-    const fd = new Fd(openSync(join(this.folder, `resource${index}`), "r+"));
-    const mapping = new Mapping(fd, 0, size, "read-write");
+  /** The address, the size and the flags of a BAR, as the kernel has it; BigInts. */
+  bar(index) {
+    const line = this.read("resource").split("\n")[index] ?? "";
+    const [start = 0n, end = 0n, flags = 0n] = line.split(" ").map(BigInt);
+    return { start, size: end === 0n ? 0n : end - start + 1n, flags };
+  }
+
+  /** The port above. */
+  get port() {
+    return new PciFunction(basename(dirname(realpathSync(this.folder))));
+  }
+
+  /** Maps a BAR, or a piece of it; `suffix` may be `_wc`. */
+  mapBar(index, size, offset = 0, suffix = "") {
+    const fd = new Fd(openSync(join(this.folder, `resource${index}${suffix}`), "r+"));
+    const mapping = new Mapping(fd, offset, size, "read-write");
     fd.close();
     return mapping;
   }

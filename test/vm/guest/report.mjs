@@ -14,8 +14,10 @@ export function result(key, value) {
  * A check that fails does not keep the others from running.
  */
 export async function check(name, run) {
+  const start = performance.now();
   try {
     const detail = await run();
+    console.log(`${name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);
     result(name, detail === undefined ? "ok" : `ok: ${detail}`);
   } catch (error) {
     failures++;

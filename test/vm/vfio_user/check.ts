@@ -3,31 +3,19 @@
  * it; kills QEMU and the server in turn. Exit status: 0 all passed, 1 something failed, 77 this machine cannot do it.
  */
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { setUpVm, type VmParts } from "../setup.js";
+import type { CheckReport } from "../check_report.js";
+import { guestFiles } from "../guest_files.js";
+import { type CheckContext, runCheck } from "../run_check.js";
 import { VirtualMachine, type VmOptions } from "../virtual_machine.js";
-import { VmUnavailable } from "../vm_unavailable.js";
-import { CheckReport } from "./check_report.js";
 import { checkConfig, checkLspci } from "./config_check.js";
 import { ServerProcess } from "./server_process.js";
 
-const SKIPPED = 77;
-const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
-const VM_FOLDER = join(ROOT, "test/vm");
 /** Seconds for one machine; it takes ten when nothing else runs. */
-const TIMEOUT = 90;
+const BUDGET = 60;
 
-const GUEST_FILES = {
-  "/linkfence/package.json": join(ROOT, "package.json"),
-  "/linkfence/dist": join(ROOT, "dist"),
-  "/linkfence/node_modules/koffi": join(ROOT, "node_modules/koffi"),
-  "/linkfence/node_modules/@koromix": join(ROOT, "node_modules/@koromix"),
-  "/linkfence/guest": join(VM_FOLDER, "guest"),
-  "/linkfence/guest/copy_engine_guest.mjs": join(VM_FOLDER, "vfio_user/copy_engine_guest.mjs"),
-};
+const GUEST_FILES = guestFiles({ "copy_engine_guest.mjs": "vfio_user/copy_engine_guest.mjs" });
 
 const BARS = ["registers", "trapped", "mapped"];
 const WITHOUT_IOMMU = ["dma", "dma to nowhere", "intx"];
@@ -38,21 +26,20 @@ function job(...parts: string[]): string {
 }
 
 class VfioUserCheck {
-  readonly #report = new CheckReport();
+  readonly #report: CheckReport;
+  readonly #socket: string;
 
-  constructor(
-    private readonly parts: VmParts,
-    private readonly socket: string,
-  ) {}
+  constructor(private readonly context: CheckContext) {
+    this.#report = context.report;
+    this.#socket = join(context.folder, "copy-engine.sock");
+  }
 
-  /** @returns whether all passed */
-  async run(): Promise<boolean> {
-    const first = await ServerProcess.start(this.socket);
+  async run(): Promise<void> {
+    const first = await ServerProcess.start(this.#socket);
     await this.#withIommu(first);
     await this.#withoutIommu(first);
-    const second = await ServerProcess.start(this.socket);
+    const second = await ServerProcess.start(this.#socket);
     await this.#restarted(second);
-    return this.#report.finish();
   }
 
   /** The guest reaches the device through an IOMMU of its own. QEMU is killed at the end; the server lives. */
@@ -119,33 +106,29 @@ class VfioUserCheck {
       await server.awaitDisconnects(1);
       assert.ok(server.isRunning);
       await server.end("SIGTERM");
-      assert.ok(!existsSync(this.socket), "its socket is still there");
+      assert.ok(!existsSync(this.#socket), "its socket is still there");
       return undefined;
     });
   }
 
   #boot(options: Omit<VmOptions, "timeoutS">): VirtualMachine {
-    const socket = { type: "unix", path: this.socket };
+    const socket = { type: "unix", path: this.#socket };
     const device = { driver: "vfio-user-pci", bus: "port1", rombar: 0, socket };
     const devices = [
       ["-device", "pcie-root-port,id=port1,bus=pcie.0,chassis=1,slot=1,addr=3.0"],
       ["-device", JSON.stringify(device)],
     ].flat();
-    return new VirtualMachine(this.parts, { ...options, devices, files: GUEST_FILES, node: true, timeoutS: TIMEOUT });
+    return new VirtualMachine(this.context.parts, {
+      ...options,
+      devices,
+      files: GUEST_FILES,
+      node: true,
+      timeoutS: BUDGET,
+    });
   }
 
-  /** Sees a machine through; when that fails, says so and shows its console. */
-  async #scenario(name: string, vm: VirtualMachine, run: () => Promise<void>): Promise<void> {
-    const start = Date.now();
-    try {
-      await run();
-      console.log(`        ${name}: ${((Date.now() - start) / 1000).toFixed(1)} s`);
-    } catch (error) {
-      this.#report.add(name, (error as Error).message);
-      vm.kill();
-      await vm.ended;
-      console.log(vm.console.slice(-40).join("\n"));
-    }
+  #scenario(name: string, vm: VirtualMachine, run: () => Promise<void>): Promise<void> {
+    return this.#report.scenario(name, BUDGET, [vm], run);
   }
 
   /** While the guest waits in its check of mapped memory: looks at the same memory in the server and in QEMU. */
@@ -172,19 +155,4 @@ class VfioUserCheck {
   }
 }
 
-async function main(): Promise<number> {
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => process.exit(1));
-  let parts: VmParts;
-  try {
-    parts = await setUpVm((line) => console.log(`        ${line}`));
-  } catch (error) {
-    if (!(error instanceof VmUnavailable)) throw error;
-    console.log(`skipped: ${error.message}`);
-    return SKIPPED;
-  }
-  const folder = mkdtempSync(join(tmpdir(), "linkfence-check-vm-"));
-  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-  return (await new VfioUserCheck(parts, join(folder, "copy-engine.sock")).run()) ? 0 : 1;
-}
-
-process.exit(await main());
+await runCheck((context) => new VfioUserCheck(context).run());

@@ -1,3 +1,8 @@
+import type { VirtualMachine } from "./virtual_machine.js";
+
+/** Lines of a guest's console that are shown when something goes wrong. */
+const CONSOLE_LINES = 40;
+
 /** Checks as they come, each on a line; and what came of all of them. */
 export class CheckReport {
   #passed = 0;
@@ -28,6 +33,35 @@ export class CheckReport {
       const passed = value === "ok" || value.startsWith("ok: ");
       this.add(`${scenario}: ${name}`, passed ? undefined : value, value.slice("ok: ".length));
     }
+  }
+
+  /**
+   * Carries out a part that uses machines and has `budget` seconds. Its machines, which it may add to, are killed when it
+   * throws; when any of its checks fails, their consoles are shown.
+   */
+  async scenario(
+    name: string,
+    budget: number,
+    machines: readonly VirtualMachine[],
+    run: () => Promise<void>,
+  ): Promise<void> {
+    const start = Date.now();
+    const failed = this.#failed;
+    try {
+      await run();
+    } catch (error) {
+      this.add(name, (error as Error).message);
+      for (const machine of machines) {
+        machine.kill();
+        await machine.ended;
+      }
+    }
+    if (this.#failed > failed) {
+      for (const machine of machines) console.log(machine.console.slice(-CONSOLE_LINES).join("\n"));
+    }
+    const seconds = (Date.now() - start) / 1000;
+    if (seconds > budget) this.add(name, `took ${seconds.toFixed(1)} s of ${budget} s`);
+    else console.log(`        ${name}: ${seconds.toFixed(1)} s of ${budget} s`);
   }
 
   /** @returns whether all passed */

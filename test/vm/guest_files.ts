@@ -1,0 +1,24 @@
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** The project's folder. */
+export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+/**
+ * What a guest gets to run its programs with: linkfence as it is built, the native module it calls the kernel with, and
+ * `guest/`. It has no compiler.
+ * @param programs further files and folders, relative to this one, by their names below `/linkfence/guest`
+ */
+export function guestFiles(programs: Readonly<Record<string, string>>): Record<string, string> {
+  const files: Record<string, string> = {
+    "/linkfence/package.json": join(ROOT, "package.json"),
+    "/linkfence/dist": join(ROOT, "dist"),
+    "/linkfence/node_modules/koffi": join(ROOT, "node_modules/koffi"),
+    "/linkfence/node_modules/@koromix": join(ROOT, "node_modules/@koromix"),
+    "/linkfence/guest": join(ROOT, "test/vm/guest"),
+  };
+  for (const [name, source] of Object.entries(programs)) {
+    files[`/linkfence/guest/${name}`] = join(ROOT, "test/vm", source);
+  }
+  return files;
+}
