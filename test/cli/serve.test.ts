@@ -98,6 +98,9 @@ describe("serve", { concurrency: 2 }, () => {
     });
 
     await t.test("status says what is fenced and who is attached", async () => {
+      const text = await printed(0, "status", ...talk);
+      assert.match(text, /^sequoia \(virtual\): process \d+ since .*\n/);
+      assert.match(text, /GPU0 +0004:04:00\.0 +vm1 +in force .* 0x000c0000 +0x000c0000 +0 1 4 5\n/);
       const client = new VfioUserClient(join(sockets, VM1[0] ?? ""));
       try {
         assert.equal(Buffer.from(client.read(7, 0, 4)).readUInt32LE(), 0x1db110de);
@@ -117,9 +120,6 @@ describe("serve", { concurrency: 2 }, () => {
         client.close();
       }
       await server.event("disconnect");
-      const text = await printed(0, "status", ...talk);
-      assert.match(text, /^sequoia \(virtual\): process \d+ since .*\n/);
-      assert.match(text, /GPU0 +0004:04:00\.0 +vm1 +in force .* 0x000c0000 +0x000c0000 +0 1 4 5\n/);
     });
 
     await t.test("assign adds, replaces and ends assignments, and the ledger follows", async () => {

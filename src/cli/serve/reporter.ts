@@ -2,6 +2,7 @@ import type { FenceStep } from "../../fence/progress.js";
 import type { Machine } from "../../machine/machine.js";
 import { heading } from "../heading.js";
 import { writeLines } from "../output.js";
+import { BoundedOutput } from "./bounded_output.js";
 import type { ServerStatus, WorkerEvent } from "./fenced_serving.js";
 import { shellWord } from "./qemu_arguments.js";
 import { eventJson, type PrintForm, servedJson } from "./serving_json.js";
@@ -22,32 +23,32 @@ export interface Reporter {
 
 /** One JSON object per line, the first of them `ready`: what happened before comes behind it, with its own time. */
 export class JsonReporter implements Reporter {
-  #before: Record<string, unknown>[] | undefined = [];
+  #before: string[] | undefined = [];
+  readonly #events = new BoundedOutput(process.stdout, (count) => line({ event: "lost", count }));
 
   constructor(private readonly form: PrintForm) {}
 
   onBegin(): void {}
 
   onEvent(event: WorkerEvent): void {
-    const json = eventJson(event, now());
-    if (this.#before === undefined) write(json);
-    else this.#before.push(json);
+    const json = { event: event.kind, ...eventJson(event) };
+    if (this.#before === undefined) this.#events.write(line(json));
+    else this.#before.push(line(json));
   }
 
   onReady(status: ServerStatus): void {
     const { pid, socketDir, stateDir } = status;
     const served = servedJson(status, this.form);
-    write({ event: "ready", virtual: true, time: now(), pid, socketDir, stateDir, ...served });
-    for (const json of this.#before ?? []) write(json);
+    writeLines([line({ event: "ready", pid, socketDir, stateDir, ...served }), ...(this.#before ?? [])]);
     this.#before = undefined;
   }
 
   onChange(status: ServerStatus): void {
-    write({ event: "changed", virtual: true, time: now(), ...servedJson(status, this.form) });
+    writeLines([line({ event: "changed", ...servedJson(status, this.form) })]);
   }
 
   onStopped(why: string): void {
-    write({ event: "stopped", virtual: true, time: now(), reason: why });
+    writeLines([line({ event: "stopped", reason: why })]);
   }
 }
 
@@ -57,6 +58,7 @@ const OUTCOMES: ReadonlySet<FenceStep> = new Set<FenceStep>(["done", "failed", "
 /** Lines for a person. */
 export class TextReporter implements Reporter {
   #ready = false;
+  readonly #events = new BoundedOutput(process.stdout, (count) => `${count} lines are lost, for nobody read them`);
 
   constructor(private readonly form: PrintForm) {}
 
@@ -65,9 +67,10 @@ export class TextReporter implements Reporter {
   }
 
   onEvent(event: WorkerEvent): void {
-    const line = eventLine(event);
-    if (!this.#ready) writeLines([line]);
-    else if (event.kind !== "fence" || OUTCOMES.has(event.event.step)) writeLines([`${clock(new Date())} ${line}`]);
+    const text = eventLine(event);
+    if (!this.#ready) writeLines([text]);
+    else if (event.kind !== "fence" || OUTCOMES.has(event.event.step))
+      this.#events.write(`${clock(new Date())} ${text}`);
   }
 
   onReady(status: ServerStatus): void {
@@ -91,10 +94,7 @@ export class TextReporter implements Reporter {
   }
 }
 
-function now(): string {
-  return new Date().toISOString();
-}
-
-function write(json: Record<string, unknown>): void {
-  process.stdout.write(`${JSON.stringify(json)}\n`);
+/** One object in a line, with what every event has. */
+function line({ event, ...rest }: { event: string; [field: string]: unknown }): string {
+  return JSON.stringify({ event, virtual: true, time: new Date().toISOString(), ...rest });
 }

@@ -99,11 +99,11 @@ export function statusJson(status: ServerStatus): StatusJson {
   };
 }
 
-/** An event as one object: when, what, and about which function. */
-export function eventJson(event: WorkerEvent, time: string): Record<string, unknown> {
-  if (event.kind === "fence") return { event: "fence", virtual: true, time, ...fenceEventJson(event.event) };
-  const { kind, ...rest } = event;
-  return { event: kind, virtual: true, time, ...rest };
+/** What an event says, besides what kind it is. */
+export function eventJson(event: WorkerEvent): Record<string, unknown> {
+  if (event.kind === "fence") return fenceEventJson(event.event);
+  const { kind: _, ...rest } = event;
+  return rest;
 }
 
 function fenceEventJson({ gpu, step, detail, write }: FenceEvent): Record<string, unknown> {
