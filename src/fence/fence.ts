@@ -131,10 +131,13 @@ export class Fence {
     }
   }
 
-  /** Reads the GPU now: a fence that is in force and found open, or unreadable, has failed. Writes to no register. */
+  /**
+   * Reads the GPU now: a fence that is in force and found open, or unreadable, has failed. Changes no link; registers that
+   * do not answer because a client's driver has switched their engine off are switched on again.
+   */
   readBack(): void {
     if (this.#state.kind !== "in force") return;
-    const reading = this.#read();
+    const reading = this.#readAwake();
     const open = this.#openIn(reading);
     if (open !== undefined) this.#fail(open, false);
     else if (reading.readable) this.#keep(reading);
@@ -245,6 +248,19 @@ export class Fence {
 
   #read(): GpuReading {
     return readGpu(this.#plan, () => this.port);
+  }
+
+  /** Reads, and again with the link unit on when it did not answer. Another's reset, which opens links, is no such case. */
+  #readAwake(): GpuReading {
+    const reading = this.#read();
+    if (reading.readable || this.#saved === undefined) return reading;
+    try {
+      if (!hasItsAddresses(this.port, this.#saved)) return reading;
+      strategyOf(this.#plan).cut(this.port, []);
+    } catch {
+      return reading;
+    }
+    return this.#read();
   }
 
   /** Why these links are not proven cut at this moment. */

@@ -191,6 +191,33 @@ test("a hostile owner of the far end that switches the NVLink engine or decoding
   assert.deepEqual(all.broken, []);
 });
 
+test("an owner whose enable register reads as an error stops nobody's reset, and has its links looked at all the same", () => {
+  for (const value of [0, 0xffffffff, 0xbadf1234, 0xbad0ffff]) {
+    const all = setUp();
+    attachAll(all);
+    all.vm.gpu(GPU2).writeBar0(NV_PMC_ENABLE, value);
+    run(all.fences.of(GPU0).renew());
+    all.vm.gpu(GPU2).writeBar0(NV_PMC_ENABLE, value);
+    all.fences.of(GPU2).readBack();
+    assert.deepEqual([all.fences.of(GPU0).state.kind, all.fences.of(GPU2).state.kind], ["in force", "in force"]);
+    all.vm.gpu(GPU2).writeBar0(NV_PMC_ENABLE, value);
+    run(all.fences.of(GPU2).renew());
+    assert.deepEqual(all.broken, []);
+  }
+});
+
+test("a reset by somebody else who put config space back is found, whatever the link unit answers", () => {
+  const all = setUp();
+  attachAll(all);
+  const gpu = all.vm.gpu(GPU1);
+  const bars = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24].map((at) => [at, gpu.readConfig(at, 4)] as const);
+  all.vm.secondaryBusReset(GPU1, "firmware");
+  for (const [at, value] of bars) gpu.writeConfig(at, 4, value);
+  all.fences.of(GPU1).readBack();
+  const { state } = all.fences.of(GPU1);
+  assert.match(state.kind === "failed" ? state.reason : "", /links 0, 2, 3, 4 are not proven cut/);
+});
+
 test("with a client attached GPUs are not reset all at once", () => {
   const all = setUp();
   attachAll(all);

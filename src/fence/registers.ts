@@ -17,6 +17,8 @@ const PCI_BAR_64 = 0x4;
 export interface Registers {
   /** @throws FenceError `EFENCE_UNREADABLE` for all ones, `0xBADFxxxx` and `0xBAD0xxxx`: these are no register values. */
   read(offset: number): number;
+  /** What is read there, be it a value or an error. */
+  readRaw(offset: number): number;
   write(offset: number, value: number): void;
 }
 
@@ -69,6 +71,7 @@ function putBack(port: GpuPort, found: number): void {
 function identified(port: GpuPort, part: FencedPart): Registers {
   const registers: Registers = {
     read: (offset) => readRegister(port, offset),
+    readRaw: (offset) => port.readBar0(offset) >>> 0,
     write: (offset, value) => port.writeBar0(offset, value >>> 0),
   };
   const boot0 = registers.read(NV_PMC_BOOT_0);
