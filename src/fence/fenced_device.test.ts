@@ -338,6 +338,29 @@ test("one write of a megabyte goes through around all of a GA100's block and loc
   assert.equal(gpu.readBar0(ga100LinkRegisters(11).lock), 1);
 });
 
+test("a client blocks and locks links of a GA100, but locks none that is not blocked: it could not be cut any more", () => {
+  const vm = new VirtualMachine(builtinMachine("hgx-a100-4"));
+  const planFor = (...assign: string[]) =>
+    makePlan(vm.machine, parseAssignments(vm.machine, assign), { resetAll: true });
+  const inners = new Map(vm.machine.gpus.map((gpu) => [gpu.address, new MadeUpGpuDevice(vm, gpu.address)]));
+  const fences = new Fences(planFor("a=GPU0,GPU1"), (at) => vfioPort(inners.get(at) ?? assert.fail()));
+  const [address = "", neighbour = ""] = vm.machine.gpus.map((gpu) => gpu.address);
+  const device = new FencedDevice(inners.get(address) ?? assert.fail(), fences.of(address), { pageSize: 4096 });
+  attach(device);
+  write(device, 7, 4, 2, 2);
+  const kept = fences.of(address).plan.keptLinks;
+  const [first, second] = kept.map(ga100LinkRegisters);
+  assert.ok(first && second && kept.length === 4);
+  for (const { lock } of kept.map(ga100LinkRegisters)) write(device, 0, lock, 4, 1);
+  assert.equal(read(device, 0, first.lock, 4), 0);
+  device.write(0, first.block, new Uint8Array(8).fill(0xff));
+  assert.deepEqual([read(device, 0, first.block, 4), read(device, 0, first.lock, 4)], [1, 1]);
+  fences.replan(planFor("a=GPU0", "b=GPU1"));
+  assert.equal(fences.of(address).state.kind, "in force");
+  for (const link of kept) assert.equal(vm.gpu(address).linkEnabled(link), false);
+  run(fences.of(neighbour).renew());
+});
+
 test("the pages with registers that cut links are not mapped, whatever the page size and the device's own areas", () => {
   const areas = (options: Parameters<typeof setUp>[0]) => setUp(options).device.regions[0]?.mapping?.areas;
   assert.deepEqual(areas({}), [

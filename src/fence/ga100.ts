@@ -9,9 +9,13 @@ import type { FenceStrategy } from "./strategy.js";
  */
 export const ga100: FenceStrategy = {
   part: "GA100",
-  guarded: Array.from({ length: PART_FACTS.GA100.links }, (_, link) => pairOffsets(link))
-    .flat()
-    .map((offset) => ({ offset, addable: 1 })),
+  // The lock of a link that is not blocked would keep it from ever being cut.
+  guarded: Array.from({ length: PART_FACTS.GA100.links }, (_, link) => ga100LinkRegisters(link)).flatMap(
+    ({ block, lock }) => [
+      { offset: block, addable: 1 },
+      { offset: lock, addable: 1, follows: block },
+    ],
+  ),
   identify: (port) => withRegisters(port, "GA100", () => {}),
   cut: (port, links) =>
     withRegisters(port, "GA100", (registers) => {

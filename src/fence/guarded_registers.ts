@@ -56,16 +56,21 @@ export class GuardedRegisters {
   }
 
   /** Adds the bits that may be added. @returns what was written, null when nothing was */
-  #add(device: VfioDevice, { offset, addable }: GuardedRegister, asked: number): number | null {
-    this.#word.fill(0xff);
-    device.read(VFIO_PCI_BAR0_REGION_INDEX, offset, this.#word);
-    const now = littleEndian(this.#word);
-    const wanted = (now | (asked & addable)) >>> 0;
+  #add(device: VfioDevice, { offset, addable, follows }: GuardedRegister, asked: number): number | null {
+    const allowed = follows === undefined ? addable : addable & this.#read(device, follows);
+    const now = this.#read(device, offset);
+    const wanted = (now | (asked & allowed)) >>> 0;
     // What a register answers that cannot be reached is no value to add bits to.
     if (!isReadable(now) || wanted === now) return null;
     for (let i = 0; i < REGISTER_SIZE; i++) this.#word[i] = wanted >>> (8 * i);
     device.write(VFIO_PCI_BAR0_REGION_INDEX, offset, this.#word);
     return wanted;
+  }
+
+  #read(device: VfioDevice, offset: number): number {
+    this.#word.fill(0xff);
+    device.read(VFIO_PCI_BAR0_REGION_INDEX, offset, this.#word);
+    return littleEndian(this.#word);
   }
 
   /**

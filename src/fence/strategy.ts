@@ -9,6 +9,8 @@ import type { FencedPart } from "./registers.js";
 export interface GuardedRegister {
   readonly offset: number;
   readonly addable: number;
+  /** Offset of the register that must have a bit before it may be added here. */
+  readonly follows?: number;
 }
 
 /** How the links of one part are cut and how that is proven. Links are the chip's numbers, from 0. */
