@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -15,16 +16,54 @@ const commands = [...readme.matchAll(/^```sh\n(.*?)^```/gms)].flatMap(([, block]
 /** What runs elsewhere: this very run, and `.ci/run` in a fresh clone. */
 const ELSEWHERE = ["npm start", "npm test"];
 
+/** A server that a command of the README starts, for the commands after it. */
+class Background {
+  #server: ChildProcess | undefined;
+
+  /** Starts it and waits until it serves; whatever ran before is ended first. */
+  async start(line: string, options: { cwd: string; env: NodeJS.ProcessEnv }): Promise<void> {
+    await this.end();
+    const server = spawn("sh", ["-c", `exec ${line}`], { ...options, stdio: ["ignore", "pipe", "pipe"] });
+    this.#server = server;
+    let output = "";
+    server.stderr?.on("data", (data) => {
+      output += data;
+    });
+    const ready = new Promise<void>((resolve) => {
+      server.stdout?.on("data", (data) => {
+        output += data;
+        if (output.includes("fenced, serving")) resolve();
+      });
+    });
+    await Promise.race([ready, once(server, "exit").then(() => assert.fail(`it ended: ${output}`))]);
+  }
+
+  /** Ends it as Ctrl-C does. */
+  async end(): Promise<void> {
+    if (this.#server === undefined || this.#server.exitCode !== null) return;
+    const exit = once(this.#server, "exit");
+    this.#server.kill("SIGINT");
+    this.#server = undefined;
+    assert.equal((await exit)[0], 0);
+  }
+}
+
 test("every command that the README shows runs", async (t) => {
   assert.ok(commands.length > 8);
   const folder = mkdtempSync(join(tmpdir(), "linkfence-readme-"));
+  const env = { ...process.env, RUNTIME_DIRECTORY: join(folder, "run"), STATE_DIRECTORY: join(folder, "state") };
+  const background = new Background();
   try {
     for (const command of commands) {
       if (ELSEWHERE.includes(command)) continue;
       const skip = command.startsWith("lspci") ? missing("lspci") : false;
+      const line = command.replaceAll("npx linkfence", `"${process.execPath}" "${join(root, "dist/cli/main.js")}"`);
+      if (command.startsWith("npx linkfence serve")) {
+        await t.test(command, () => background.start(line, { cwd: folder, env }));
+        continue;
+      }
       await t.test(command, { skip }, () => {
-        const line = command.replaceAll("npx linkfence", `"${process.execPath}" "${join(root, "dist/cli/main.js")}"`);
-        const { status, stderr } = spawnSync("sh", ["-c", line], { cwd: folder, encoding: "utf8" });
+        const { status, stderr } = spawnSync("sh", ["-c", line], { cwd: folder, env, encoding: "utf8" });
         // lspci lists nothing where there is no PCI, which is bad input.
         const fine = command.startsWith("lspci") ? [0, 1, 2] : [0, 1];
         assert.ok(fine.includes(status ?? -1), `exit ${status}: ${stderr}`);
@@ -32,6 +71,7 @@ test("every command that the README shows runs", async (t) => {
       });
     }
   } finally {
+    await background.end();
     rmSync(folder, { recursive: true });
   }
 });

@@ -308,7 +308,7 @@ describe("what serve refuses", { concurrency: 4 }, () => {
     const redbud = { version: 1, machine: "redbud", virtual: true, writtenAt: time };
     const entry = { name: "vm1", members: ["0004:04:00.0"], since: time };
     const texts: [string, RegExp][] = [
-      [JSON.stringify({ ...redbud, assignments: [entry] }), /another machine, redbud.*--state-dir/],
+      [JSON.stringify({ ...redbud, virtual: false, assignments: [entry] }), /another machine, redbud.*--state-dir/],
       ["{", /ledger\.json.*remove it/],
       ["", /ledger\.json/],
     ];

@@ -71,13 +71,15 @@ test("no ledger is none, and what is none is refused with its name", () => {
   assert.throws(() => loadLedger(path), { code: "ETOOLARGE" });
 });
 
-test("a ledger is another machine's by its name or by its members, unless it has none", async () => {
+test("a ledger is another machine's by its name or by its members, and a real machine's is not written over", async () => {
   const path = join(folder, "other");
   mkdirSync(path);
   const redbud = builtinMachine("redbud");
   const [gpu] = redbud.gpus;
   await saveLedger(path, ledgerOf(redbud, [{ name: "a", members: [gpu?.address ?? ""] }], undefined, MONDAY));
-  assert.throws(() => ledgerFor(machine, path), { code: "EUSAGE", message: /another machine, redbud/ });
+  assert.equal(ledgerFor(machine, path).assignments.length, 0, "virtual hardware is gone with its server");
+  const real = { ...machine, virtual: false };
+  assert.throws(() => ledgerFor(real, path), { code: "EUSAGE", message: /another machine, redbud/ });
   assert.equal(ledgerFor(redbud, path).assignments.length, 1);
   const strange = ledgerOf(machine, [{ name: "a", members: ["00ff:00:00.0"] }], undefined, MONDAY);
   assert.deepEqual([isOf(strange, machine), isOf({ ...strange, assignments: [] }, machine)], [false, true]);

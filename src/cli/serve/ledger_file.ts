@@ -93,13 +93,15 @@ function same(a: readonly string[], b: readonly string[]): boolean {
 }
 
 /**
- * The ledger of a state directory that a machine is to be kept in; an empty one where there is none.
- * @throws UsageError when it is another machine's, or as {@link loadLedger}
+ * The ledger of a state directory that a machine is to be kept in; an empty one where there is none, and where there is
+ * one of another virtual machine, whose hardware went with its server.
+ * @throws UsageError when it is another machine's and one of the two is real, or as {@link loadLedger}
  */
 export function ledgerFor(machine: Machine, stateDir: string): Ledger {
   const ledger = loadLedger(stateDir);
   if (ledger === undefined || ledger.assignments.length === 0) return ledgerOf(machine, [], undefined, NEVER);
   if (isOf(ledger, machine)) return ledger;
+  if (ledger.virtual && machine.virtual) return ledgerOf(machine, [], undefined, NEVER);
   throw new UsageError(
     `--state-dir: the ledger in ${printable(stateDir)} is of another machine, ${ledger.machine}; name another --state-dir`,
   );
