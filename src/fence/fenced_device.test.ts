@@ -109,6 +109,19 @@ test("a client is let in behind a reset and a fence, and before that everything 
   assert.equal(read(device, 0, 0, 4), 0x140000a1, "a later reset recovers it");
 });
 
+test("what a device consists of is EIO too once its fence has failed under a client, and is there again after a reset", () => {
+  const { device, gpu } = attached();
+  assert.ok(device.regions[1] && device.irqs);
+  gpu.faults.droppedWrites.add(LINK_DISABLE);
+  assert.throws(() => run(device.reset()), { code: "EIO" });
+  const refused = { code: "EIO", message: /GPU0 is not served: its fence has failed/ };
+  assert.throws(() => device.regions, refused);
+  assert.throws(() => device.irqs, refused);
+  gpu.faults.droppedWrites.clear();
+  run(device.reset());
+  assert.ok(device.regions[1] && device.irqs);
+});
+
 test("a device whose fence does not read back turns clients away until it does", () => {
   for (const fault of ["dropped", "0xbadf"]) {
     const { device, gpu } = setUp();
@@ -139,7 +152,9 @@ test("after a client the GPU is reset, then the device forgets the client; neith
   assert.equal(fences.of(inner.address).attached, true, "what the client left running may still run");
   assert.equal(inner.events.at(-1), "cleared");
   inner.failing = undefined;
+  inner.events.length = 0;
   attach(device);
+  assert.deepEqual(inner.events, ["reset", "cleared", "reset", "open"], "what ran on may have written since");
   detach(device);
   assert.equal(fences.of(inner.address).attached, false);
 });

@@ -25,7 +25,7 @@ const CONFIG_BEGIN_OF_OURS = 0x10;
  * A GPU behind its fence: any VFIO device of a GPU, that a client gets to touch only while the fence is in force. It is
  * reset and fenced before a client comes, at each reset the client asks for and after the client has gone; each time the
  * reset counts as done only when the links were read back as cut. While the fence is not in force everything but a reset
- * is EIO, with the reason.
+ * is EIO, with the reason; what it consists of, too, once it has failed under a client.
  *
  * The client sees a GPU as after power on: its BARs hold no addresses and decoding is off. The hardware keeps the addresses
  * it had, which the client's writes never reach. A client's writes to registers that cut links only add bits, and their
@@ -33,13 +33,13 @@ const CONFIG_BEGIN_OF_OURS = 0x10;
  * a mapping may map all of the file, so a device that hands out BAR0 must do so by a file that lacks these pages.
  */
 export class FencedDevice implements VfioDevice {
-  readonly regions: readonly (VfioRegion | undefined)[];
   readonly mmap?: (region: number, offset: number, length: number) => { fd: number; offset: number };
   readonly ioevent?: (region: number, ioeventfd: Ioeventfd) => void;
   readonly setIrqs?: (set: IrqSet, eventfds: readonly number[]) => void;
   readonly dmaMapped?: (range: DmaRange) => void;
   readonly dmaUnmapped?: (range: DmaRange) => void;
   readonly #inner: VfioDevice;
+  readonly #regions: readonly (VfioRegion | undefined)[];
   readonly #fence: Fence;
   readonly #guarded: GuardedRegisters;
   readonly #pageSize: number;
@@ -68,7 +68,7 @@ export class FencedDevice implements VfioDevice {
     this.#guarded = new GuardedRegisters(strategy.guarded);
     this.#pageSize = pageSize;
     this.#onEvent = options.onEvent ?? (() => {});
-    this.regions = this.#describeRegions();
+    this.#regions = this.#describeRegions();
     if (inner.mmap !== undefined) this.mmap = (region, offset, length) => this.#map(region, offset, length);
     if (inner.ioevent !== undefined) {
       this.ioevent = (region, ioeventfd) => {
@@ -92,7 +92,15 @@ export class FencedDevice implements VfioDevice {
     if (inner.dmaUnmapped !== undefined) this.dmaUnmapped = (range) => inner.dmaUnmapped?.(range);
   }
 
+  /** @throws {VfioError} EIO under a client whose fence has failed: what a region shows may be mapped */
+  get regions(): readonly (VfioRegion | undefined)[] {
+    if (this.#left && this.#fence.state.kind === "failed") this.#refuse();
+    return this.#regions;
+  }
+
+  /** @throws {VfioError} as {@link regions} */
   get irqs(): readonly (VfioIrq | undefined)[] {
+    if (this.#left && this.#fence.state.kind === "failed") this.#refuse();
     return this.#inner.irqs;
   }
 
@@ -122,7 +130,7 @@ export class FencedDevice implements VfioDevice {
 
   /** @throws {VfioError} as {@link reset}, and whatever the device throws */
   *beforeOpen(): Steps {
-    if (this.#left) yield* this.#afterClient();
+    if (this.#left) yield* this.#fence.attached ? this.afterClose() : this.#afterClient();
     if (this.#inner.beforeOpen !== undefined) yield* this.#inner.beforeOpen();
     yield* this.#renew();
   }
@@ -141,7 +149,10 @@ export class FencedDevice implements VfioDevice {
     this.#inner.close?.();
   }
 
-  /** First the reset, which ends whatever the client left running; then what the device does after a client. */
+  /**
+   * First the reset, which ends whatever the client left running; then what the device does after a client. Without the
+   * reset that is done all the same, and both are done again before the next client: what runs on may undo it.
+   */
   *afterClose(): Steps {
     let failure: { error: unknown } | undefined;
     try {
@@ -156,7 +167,7 @@ export class FencedDevice implements VfioDevice {
 
   *#afterClient(): Steps {
     if (this.#inner.afterClose !== undefined) yield* this.#inner.afterClose();
-    this.#left = false;
+    this.#left = this.#fence.attached;
   }
 
   *#renew(): Steps {

@@ -2,7 +2,7 @@ import type { Fence } from "../../fence/fence.js";
 import { HOST } from "../../isolation/assignment.js";
 import type { Gpu } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
-import type { VfioDevice } from "../../vfio/index.js";
+import { type VfioDevice, VfioError } from "../../vfio/index.js";
 import type { Occupant, VfioUserServer } from "../../vfio-user/index.js";
 import type { ClientStatus, FenceStatus, FunctionStatus, IommuGroupStatus, RegionStatus } from "./messages.js";
 import type { ServedFunction } from "./served_function.js";
@@ -50,10 +50,16 @@ function clientStatus({ peer, since }: Occupant): ClientStatus {
   return { ...peer, since: new Date(since).toISOString() };
 }
 
+/** None of a device that answers EIO to everything. */
 function regionsOf(device: VfioDevice): RegionStatus[] {
-  return device.regions.flatMap((region, index) =>
-    region === undefined ? [] : [{ index, size: region.size, mappable: region.mapping !== undefined }],
-  );
+  try {
+    return device.regions.flatMap((region, index) =>
+      region === undefined ? [] : [{ index, size: region.size, mappable: region.mapping !== undefined }],
+    );
+  } catch (error) {
+    if (error instanceof VfioError) return [];
+    throw error;
+  }
 }
 
 const NOTHING_READ = { disableMask: null, cut: null, linksUp: null };
