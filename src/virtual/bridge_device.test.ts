@@ -121,12 +121,12 @@ test("a bridge without its facts is served without the region, and says why", ()
   const virtual = new VirtualMachine({ ...machine, bridges });
   const nothing = new BridgeDevice(virtual, BRIDGE);
   const noRegister = new BridgeDevice(virtual, SECOND);
-  assert.match(nothing.warnings.join(), /^0006:00:00\.0: no ATSD region: .*\(ENODEV\)$/);
+  assert.match(nothing.warnings.join(), /^no ATSD region: .*\(ENODEV\)$/);
   assert.equal(nothing.regions.length, 9);
   nothing.open();
   assert.throws(() => read(nothing, EXTRA, 0), { code: "EINVAL" });
   assert.throws(() => nothing.mmap(EXTRA, 0, 4096), { code: "EINVAL" });
-  assert.match(noRegister.warnings.join(), /^0006:00:00\.1: .*size 0$/);
+  assert.match(noRegister.warnings.join(), /^its link has no ATSD register.*size 0$/);
   assert.equal(noRegister.regions[EXTRA]?.size, 0);
   for (const device of [nothing, noRegister]) device.dispose();
 });

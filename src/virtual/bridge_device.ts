@@ -42,7 +42,7 @@ interface FoundAtsd {
 export class BridgeDevice implements VfioDevice {
   readonly regions: readonly (VfioRegion | undefined)[];
   readonly irqs: readonly (VfioIrq | undefined)[];
-  /** What the device goes without, one line each. */
+  /** What the device goes without, one line each, without its name. */
   readonly warnings: readonly string[];
   readonly #bridge: VirtualBridge;
   readonly #ram: MemoryClients | undefined;
@@ -174,11 +174,11 @@ function ramBar({ memory }: MemoryClients): VfioRegion {
 function findAtsd({ machine }: VirtualMachine, address: PciAddress, pageSize: number | undefined): FoundAtsd {
   try {
     const region = atsdRegion(machine, address, pageSize);
-    const warning = `${address}: its link has no ATSD register, so the region has size 0`;
+    const warning = "its link has no ATSD register, so the region has size 0";
     return { region, warnings: region.region.size === 0 ? [warning] : [] };
   } catch (error) {
     if (!(error instanceof VfioError)) throw error;
-    return { region: undefined, warnings: [`${address}: no ATSD region: ${error.message}`] };
+    return { region: undefined, warnings: [`no ATSD region: ${error.message}`] };
   }
 }
 

@@ -362,7 +362,7 @@ test("without an NPU the GPU works without the RAM region, and says why", () => 
   const device = new GpuDevice(machine, gpu.address, { memorySize: MEMORY });
   assert.equal(device.regions[9], undefined);
   assert.equal(device.warnings.length, 1);
-  assert.match(device.warnings[0] ?? "", /^GPU0: no NVLink2 RAM region: .* \(ENODEV\); works as over NVLink1$/);
+  assert.match(device.warnings[0] ?? "", /^no NVLink2 RAM region: .* \(ENODEV\); works as over NVLink1$/);
   assert.equal(read32(device, NV_PMC_BOOT_0), 0x140000a1);
   device.dispose();
 });

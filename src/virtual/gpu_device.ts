@@ -46,7 +46,7 @@ export class GpuDevice implements VfioDevice {
   readonly memoryClients: MemoryClients;
   readonly regions: readonly (VfioRegion | undefined)[];
   readonly irqs: readonly (VfioIrq | undefined)[];
-  /** What the device goes without, one line each. */
+  /** What the device goes without, one line each, without its name. */
   readonly warnings: readonly string[];
   readonly #machine: VirtualMachine;
   readonly #address: PciAddress;
@@ -80,6 +80,11 @@ export class GpuDevice implements VfioDevice {
     this.warnings = ram.warnings;
     this.regions = this.#describeRegions();
     this.irqs = describeIrqs();
+  }
+
+  /** Those who have the memory, where its machine's CPUs address it: only such memory is a bridge's to show. */
+  get coherentMemory(): MemoryClients | undefined {
+    return this.#ram === undefined ? undefined : this.memoryClients;
   }
 
   read(region: number, offset: number, data: Uint8Array): void {
@@ -202,8 +207,7 @@ export class GpuDevice implements VfioDevice {
       return { region: coherentRamRegion(this.#machine.machine, this.#address, this.memory), warnings: [] };
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
-      const warning = `${this.#gpu.gpu.name}: no NVLink2 RAM region: ${error.message}; works as over NVLink1`;
-      return { region: undefined, warnings: [warning] };
+      return { region: undefined, warnings: [`no NVLink2 RAM region: ${error.message}; works as over NVLink1`] };
     }
   }
 

@@ -99,8 +99,8 @@ export class Hardware {
       this.gpus.set(address, gpu);
       for (const [index, bridge] of bridges.entries()) {
         if (this.#bridges.has(bridge) || !machine.machine.bridges.some((each) => each.address === bridge)) continue;
-        const ram = ramAsBar && index === 0 ? { ram: gpu.memoryClients } : {};
-        this.#bridges.set(bridge, new BridgeDevice(machine, bridge, { pageSize, ...ram }));
+        const ram = ramAsBar && index === 0 ? gpu.coherentMemory : undefined;
+        this.#bridges.set(bridge, new BridgeDevice(machine, bridge, { pageSize, ...(ram && { ram }) }));
       }
     }
   }

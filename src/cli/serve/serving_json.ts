@@ -29,6 +29,8 @@ export interface ServedJson {
   fenced: boolean;
   /** Why a fence has failed, a line each. */
   failures: string[];
+  /** What served functions go without, a line each. */
+  warnings: string[];
   assignments: ServedAssignmentJson[];
 }
 
@@ -60,6 +62,7 @@ export function servedJson(status: ServerStatus, form: PrintForm): ServedJson {
     ...(status.virtual && { virtual: true as const }),
     fenced: failed.length === 0,
     failures: failed,
+    warnings: warningsOf(status.functions),
     assignments: status.ledger.assignments.map(({ name, members, since }) => {
       const served = status.functions.filter(({ assignment, socket }) => assignment === name && socket !== null);
       const functions = served.map(({ name, address, kind, socket }) => ({
@@ -78,6 +81,13 @@ export function servedJson(status: ServerStatus, form: PrintForm): ServedJson {
       };
     }),
   };
+}
+
+/** The warnings of functions, each with whose it is. */
+export function warningsOf(functions: readonly Pick<FunctionStatus, "name" | "address" | "warnings">[]): string[] {
+  return functions.flatMap(({ name, address, warnings }) =>
+    warnings.map((warning) => `${name === address ? address : `${name} ${address}`}: ${warning}`),
+  );
 }
 
 /** The whole status. */

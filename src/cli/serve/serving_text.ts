@@ -3,7 +3,13 @@ import { paint, table } from "../output.js";
 import { progressLine } from "../progress_line.js";
 import type { WorkerEvent } from "./fenced_serving.js";
 import { shellLines } from "./qemu_arguments.js";
-import type { FenceJson, ServedAssignmentJson, ServedJson, StatusJson } from "./serving_json.js";
+import {
+  type FenceJson,
+  type ServedAssignmentJson,
+  type ServedJson,
+  type StatusJson,
+  warningsOf,
+} from "./serving_json.js";
 
 /** What to paste for each of these assignments. */
 export function pasteLines(assignments: readonly ServedAssignmentJson[]): string[] {
@@ -16,14 +22,16 @@ export function pasteLines(assignments: readonly ServedAssignmentJson[]): string
 }
 
 /** What is said when a change has been carried out, or when serving begins. */
-export function servedLines({ assignments, failures }: ServedJson): string[] {
+export function servedLines({ assignments, failures, warnings }: ServedJson): string[] {
   const names = assignments.map(({ name, members }) => `${name} (${members.join(" ")})`);
   const functions = assignments.reduce((sum, each) => sum + each.functions.length, 0);
   const count = `${functions} function${functions === 1 ? "" : "s"}`;
   const what = assignments.length === 0 ? "nothing is assigned" : `serving ${count}: ${names.join(", ")}`;
-  return failures.length > 0
-    ? [...failures.map((line) => paint("red", line)), what]
-    : [`${paint("green", "fenced")}, ${what}`];
+  const fenced =
+    failures.length > 0
+      ? [...failures.map((line) => paint("red", line)), what]
+      : [`${paint("green", "fenced")}, ${what}`];
+  return [...fenced, ...warningLines(warnings)];
 }
 
 /** One event, for a person who watches. */
@@ -32,7 +40,7 @@ export function eventLine(event: WorkerEvent): string {
     case "fence":
       return progressLine(event.event);
     case "unmodelled":
-      return `not modelled: ${event.what}`;
+      return event.what;
     case "connect":
       return `${label(event.socket)} connected: ${peer(event.peer)}`;
     case "refuse":
@@ -49,9 +57,7 @@ export function statusLines(status: StatusJson): string[] {
   const { machine, virtual, pid, startedAt, socketDir, assignments, functions } = status;
   const gpus = functions.flatMap(({ fence, ...rest }) => (fence === undefined ? [] : [{ ...rest, fence }]));
   const served = functions.filter(({ socket }) => socket !== null);
-  const warnings = functions.flatMap(({ name, address, warnings: lines }) =>
-    lines.map((line) => `${paint("yellow", "warning")}: ${name === address ? address : `${name} ${address}`}: ${line}`),
-  );
+  const warnings = warningLines(warningsOf(functions));
   return [
     `${paint("bold", machine)}${virtual === true ? " (virtual)" : ""}: process ${pid} since ${startedAt}, in ${socketDir}`,
     "",
@@ -93,6 +99,10 @@ export function statusLines(status: StatusJson): string[] {
         ]),
     ...(warnings.length === 0 ? [] : ["", ...warnings]),
   ];
+}
+
+function warningLines(warnings: readonly string[]): string[] {
+  return warnings.map((warning) => `${paint("yellow", "warning")}: ${warning}`);
 }
 
 /** Hours, minutes and seconds here, for logs. */

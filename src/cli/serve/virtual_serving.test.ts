@@ -272,6 +272,19 @@ test("with the RAM as a BAR the bridge's client shares the GPU's bytes, and maps
   await withServed(sequoia(), ["vm1=GPU0"], use, options);
 });
 
+test("no bridge shows memory that the CPUs do not address, and both functions say what they go without", async () => {
+  const use = async (shown: ServedMachine) => {
+    const guest = shown.guest("GPU1");
+    assert.equal(guest.client.deviceInfo().numRegions, 9);
+    for (const { address, kind, warnings } of (await shown.status()).functions) {
+      if (!shown.sockets.some((each) => each.endsWith(`-${address}.sock`))) continue;
+      assert.match(warnings.join(), kind === "gpu" ? /^no NVLink2 RAM region: .*EINVAL/ : /^no ATSD region: .*EFAULT/);
+      if (kind === "bridge") assert.equal(shown.client(address).regionInfo(4).info.size, 0n);
+    }
+  };
+  await withServed(builtinMachine("minsky"), ["vm1=GPU1"], use, { ramAsBar: true });
+});
+
 test("a reset keeps the memory, or clears it where that is asked for", async () => {
   for (const resetClearsMemory of [false, true]) {
     const use = (each: ServedMachine) => {
