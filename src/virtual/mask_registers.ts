@@ -16,8 +16,8 @@ const ENUMERATE_AND_START = 0x4;
 const PRI_DECODE_CONFIG = 0x122204;
 const WAIT_FOR_RING_START = 0x2;
 
-/** `NV_PMC_ENABLE` after a reset: priv ring and host engine (NVIDIA/gpu-admin-tools gpu/defines.py). */
-const PMC_ENABLE_RESET = (1 << 5) | (1 << 8);
+/** `NV_PMC_ENABLE` after a reset: priv ring and display (NVIDIA/open-gpu-doc manuals/volta/gv100/dev_master). */
+const PMC_ENABLE_RESET = (1 << 5) | (1 << 30);
 
 /** How far the priv ring is: the link unit is reached only over a ring that was started and then waited for. */
 type Ring = "stopped" | "started" | "running";

@@ -19,6 +19,8 @@ const RAM_BAR = 4;
 export class VirtualBridge {
   /** The brick is fenced and its data link layer in reset: the far end may go away. */
   inReset = false;
+  /** Whether its driver wants the link trained; set as after the driver was loaded. */
+  driverAsks = true;
   /** Nothing answers until the NPU's host bridge is reset. */
   frozen = false;
   readonly #function: PciFunction | undefined;
@@ -83,7 +85,7 @@ export class VirtualBridge {
 
   /** Whether the CPU's end of the link would train. */
   get linkEnabled(): boolean {
-    return !this.inReset && !this.frozen;
+    return this.driverAsks && !this.inReset && !this.frozen;
   }
 
   #makeImage(): ConfigImage {

@@ -50,6 +50,10 @@ for (const part of ["GP100", "GV100", "GA100"] as const) {
   });
 }
 
+test("after a reset GV100's engines are enabled as its manual has them: priv ring and display", () => {
+  assert.equal(afterReset("GV100").readBar0(NV_PMC_ENABLE), 0x40000020);
+});
+
 test("a part that nobody modelled answers no register at all", () => {
   const gpu = gpuOf("unknown");
   const others = [0x100, 0x140, 0x1700, 0x9400, 0x700000, 0xfe0000, 0xff0000];

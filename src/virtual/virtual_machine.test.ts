@@ -33,6 +33,9 @@ test("links need the NVLink engine at both GPUs, and a driver that asks for them
   assert.deepEqual(machine.linksUp(GPU0), [0, 1, 4, 5]);
   machine.gpu(GPU1).driverAsks = false;
   assert.deepEqual(machine.linksUp(GPU0), [1, 5], "what is left leads to the CPU");
+  const [first = ""] = machine.machine.gpus[0]?.bridges ?? [];
+  machine.bridge(first).driverAsks = false;
+  assert.equal(machine.linksUp(GPU0).length, 1, "the NPU's driver is asked for too");
 });
 
 test("GA100 links are down when either end is blocked and locked", () => {
