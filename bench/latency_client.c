@@ -1,8 +1,9 @@
 /*
  * Drives vfio-user servers and measures them: the one client of all comparisons in bench/vfio_user.ts.
  *
- *   latency_client read  BLOCKS COUNT SOCKET...   4-byte REGION_READ of region 0
- *   latency_client write BLOCKS COUNT SOCKET...   1 MiB REGION_WRITE to region 2
+ *   latency_client read     BLOCKS COUNT SOCKET...   4-byte REGION_READ of region 0
+ *   latency_client register BLOCKS COUNT SOCKET...   the same, with memory decoding switched on in config space before
+ *   latency_client write    BLOCKS COUNT SOCKET...   1 MiB REGION_WRITE to region 2
  *
  * BLOCKS times, COUNT accesses to each server in turn, so that whatever disturbs the machine disturbs all alike. Prints
  * for each socket a line: p50, p99, mean and maximum, in nanoseconds, of all its accesses but those of the first tenth
@@ -72,6 +73,17 @@ static int connect_to(const char *path) {
     return socket_fd;
 }
 
+/* Sets Memory Space Enable of the command register, in config space, which is region 7. */
+static void decode_memory(int socket_fd) {
+    request.command = REGION_WRITE;
+    request.offset = 4;
+    request.region = 7;
+    request.count = 2;
+    request.data[0] = 2;
+    request.data[1] = 0;
+    exchange(socket_fd, ACCESS + 2);
+}
+
 static int compare(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
     return (x > y) - (x < y);
@@ -93,6 +105,7 @@ int main(int count, char **arguments) {
     int64_t *times[servers];
     for (size_t i = 0; i < servers; i++) {
         sockets[i] = connect_to(arguments[4 + i]);
+        if (strcmp(arguments[1], "register") == 0) decode_memory(sockets[i]);
         times[i] = calloc(blocks * each, sizeof(int64_t));
     }
     request.command = writing ? REGION_WRITE : REGION_READ;

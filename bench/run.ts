@@ -5,6 +5,8 @@ const BENCHMARKS: Record<string, () => Promise<{ run(): Promise<void> }>> = {
   plan: () => import("./plan.js"),
   startup: () => import("./startup.js"),
   "vfio-user": () => import("./vfio_user.js"),
+  fence: () => import("./fence.js"),
+  serve: () => import("./serve.js"),
 };
 
 const named = process.argv.slice(2);

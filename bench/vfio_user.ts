@@ -1,10 +1,8 @@
-import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import type { ChildProcess } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { createMemfd, Mapping, NativeMemory, SocketMessenger, WOULD_BLOCK } from "../src/os/index.js";
 import {
   Command,
@@ -15,20 +13,15 @@ import {
   REGION_ACCESS_SIZE,
   VfioUserClient,
 } from "../src/vfio-user/index.js";
+import { type Latency, latencyText, median } from "./latency.js";
+import { allowedCpus, PinnedPrograms } from "./pinned_programs.js";
+import { residentOf } from "./process_usage.js";
 import { HEAP_REGION } from "./vfio_user_device.js";
 
 const MEBIBYTE = 1 << 20;
 const ACCESS_SIZE = HEADER_SIZE + REGION_ACCESS_SIZE;
 const DEVICES = 16;
 const SPIN = 50;
-
-/** Nanoseconds. */
-interface Latency {
-  p50: number;
-  p99: number;
-  mean: number;
-  max: number;
-}
 
 /** Runs that are compared alternate; their ratio is the median over this many rounds. */
 const ROUNDS = 5;
@@ -42,7 +35,7 @@ export async function run(): Promise<void> {
   console.log("vfio-user");
   benchMappedMemory();
   const directory = mkdtempSync(join(tmpdir(), "linkfence-bench-"));
-  const bench = new Bench(directory);
+  const bench = new PinnedPrograms(directory);
   try {
     if (!bench.compile("minimal_server") || !bench.compile("latency_client")) {
       return console.log("  no C compiler: no comparison and no latencies");
@@ -66,82 +59,19 @@ export async function run(): Promise<void> {
   }
 }
 
-/** Programs in a directory of their own, each pinned to a CPU. */
-class Bench {
-  readonly #children: ChildProcess[] = [];
-
-  constructor(readonly directory: string) {}
-
-  compile(name: string): boolean {
-    const source = fileURLToPath(new URL(`${name}.c`, import.meta.url));
-    return spawnSync("cc", ["-O2", "-o", join(this.directory, name), source]).status === 0;
-  }
-
-  socket(name: string): string {
-    return join(this.directory, `${name}.sock`);
-  }
-
-  async startC(cpu: number, socket: string, spin = 0): Promise<ChildProcess> {
-    return await this.#start(cpu, [join(this.directory, "minimal_server"), socket, String(spin)], socket);
-  }
-
-  async startServer(cpu: number, sockets: readonly string[], spin = 0): Promise<ChildProcess> {
-    const script = fileURLToPath(new URL("vfio_user_server.ts", import.meta.url));
-    const child = await this.#start(
-      cpu,
-      [process.execPath, "--import", "tsx", script, String(spin), ...sockets],
-      sockets.at(-1) ?? "",
-    );
-    // Compiled code is what is compared.
-    await this.measure(cpu, "read", 10, 10_000, sockets.slice(0, 1));
-    await this.measure(cpu, "write", 10, 100, sockets.slice(0, 1));
-    await sleep(500);
-    return child;
-  }
-
-  async measure(
-    cpu: number,
-    access: "read" | "write",
-    blocks: number,
-    count: number,
-    sockets: readonly string[],
-  ): Promise<Latency[]> {
-    const client = join(this.directory, "latency_client");
-    const command = ["-c", String(cpu), client, access, String(blocks), String(count), ...sockets];
-    const { stdout } = await promisify(execFile)("taskset", command);
-    return stdout
-      .trim()
-      .split("\n")
-      .map((line) => {
-        const [p50 = 0, p99 = 0, mean = 0, max = 0] = line.split(" ").map(Number);
-        return { p50, p99, mean, max };
-      });
-  }
-
-  stopAll(): void {
-    for (const child of this.#children.splice(0)) child.kill("SIGKILL");
-  }
-
-  async #start(cpu: number, command: readonly string[], socket: string): Promise<ChildProcess> {
-    rmSync(socket, { force: true });
-    const child = spawn("taskset", ["-c", String(cpu), ...command], { stdio: "inherit" });
-    this.#children.push(child);
-    while (!existsSync(socket)) {
-      if (child.exitCode !== null) throw new Error(`${command[0]} ended with ${child.exitCode}`);
-      await sleep(10);
-    }
-    // It exists from bind on, and is connected to from listen on.
-    await sleep(50);
-    return child;
-  }
-}
-
 interface Cpus {
   server: number;
   client: number;
 }
 
-async function benchPair(bench: Bench, title: string, access: "read" | "write", count: number, cpus: Cpus, spin = 0) {
+async function benchPair(
+  bench: PinnedPrograms,
+  title: string,
+  access: "read" | "write",
+  count: number,
+  cpus: Cpus,
+  spin = 0,
+) {
   const sockets = [bench.socket("c"), bench.socket("linkfence")];
   await bench.startC(cpus.server, bench.socket("c"), spin);
   await bench.startServer(cpus.server, [bench.socket("linkfence")], spin);
@@ -163,7 +93,7 @@ async function benchPair(bench: Bench, title: string, access: "read" | "write", 
   }
 }
 
-async function benchMessages(bench: Bench, cpu: number): Promise<void> {
+async function benchMessages(bench: PinnedPrograms, cpu: number): Promise<void> {
   const socket = bench.socket("messages");
   const server = await bench.startServer(cpu, [socket]);
   // During the first million, what loading and compiling left behind is still given back.
@@ -180,10 +110,10 @@ function memoryOf(server: ChildProcess, socket: string): { rss: number; heap: nu
   const client = new VfioUserClient(socket);
   const heap = client.read(HEAP_REGION, 0, 8);
   client.close();
-  return { rss: rssOf(server), heap: Number(new DataView(heap.buffer, heap.byteOffset).getBigUint64(0, true)) };
+  return { rss: residentOf(server), heap: Number(new DataView(heap.buffer, heap.byteOffset).getBigUint64(0, true)) };
 }
 
-async function benchDevices(bench: Bench, cpu: number): Promise<void> {
+async function benchDevices(bench: PinnedPrograms, cpu: number): Promise<void> {
   const alone = bench.socket("alone");
   const many = Array.from({ length: DEVICES }, (_, index) => bench.socket(`device${index}`));
   const [first = "", ...others] = many;
@@ -196,7 +126,7 @@ async function benchDevices(bench: Bench, cpu: number): Promise<void> {
     const [one, sixteen] = await bench.measure(cpu, "read", 50, 500, [alone, first]);
     ratios.push((sixteen?.p50 ?? 0) / (one?.p50 ?? 0));
   }
-  const each = (rssOf(large) - rssOf(small)) / others.length / 1e6;
+  const each = (residentOf(large) - residentOf(small)) / others.length / 1e6;
   for (const client of idle) client.close();
   bench.stopAll();
   console.log(
@@ -204,7 +134,7 @@ async function benchDevices(bench: Bench, cpu: number): Promise<void> {
   );
 }
 
-async function benchNeighbours(bench: Bench, cpu: number): Promise<void> {
+async function benchNeighbours(bench: PinnedPrograms, cpu: number): Promise<void> {
   const [busy, deaf, slow] = [bench.socket("busy"), bench.socket("deaf"), bench.socket("slow")];
   await bench.startServer(cpu, [busy, deaf, slow]);
   const [before] = await bench.measure(cpu, "read", 50, 2000, [busy]);
@@ -277,26 +207,4 @@ function timeOf(action: () => void): number {
   const start = process.hrtime.bigint();
   action();
   return Number(process.hrtime.bigint() - start);
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0;
-}
-
-function latencyText({ p50, p99, mean }: Latency): string {
-  const micros = (time: number) => `${(time / 1000).toFixed(1).padStart(7)} µs`;
-  return `p50 ${micros(p50)}  p99 ${micros(p99)}  mean ${micros(mean)}`;
-}
-
-/** Bytes that a process has in memory. */
-function rssOf({ pid }: ChildProcess): number {
-  const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  return Number(/^VmRSS:\s*(\d+) kB$/m.exec(status)?.[1]) * 1024;
-}
-
-/** The first and the last CPU that this process may run on (proc_pid_status(5)). */
-function allowedCpus(): number[] {
-  const list = /^Cpus_allowed_list:\s*(.*)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
-  const cpus = list.split(/[-,]/).map(Number);
-  return [Math.min(...cpus), Math.max(...cpus)];
 }
