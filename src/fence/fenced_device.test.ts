@@ -159,6 +159,17 @@ test("after a client the GPU is reset, then the device forgets the client; neith
   assert.equal(fences.of(inner.address).attached, false);
 });
 
+test("what a client left undone is done before the next one, though another device stands for the GPU by then", () => {
+  const { device, inner, fences } = attached();
+  inner.failing = "before";
+  device.close();
+  assert.throws(() => run(device.afterClose()), { code: "EIO" });
+  inner.failing = undefined;
+  inner.events.length = 0;
+  attach(new FencedDevice(inner, fences.of(inner.address), { pageSize: 4096 }));
+  assert.deepEqual(inner.events, ["reset", "cleared", "reset", "open"]);
+});
+
 test("a client sees power-on values after each reset, while the hardware has its addresses and no decoding", () => {
   const { device, gpu } = attached({ made: { rom: 0x80000 } });
   const hardware = BARS.map((at) => gpu.readConfig(at, 4));

@@ -46,8 +46,8 @@ export class FencedDevice implements VfioDevice {
   readonly #onEvent: (event: FenceEvent) => void;
   /** Made when config space is first known to be good. */
   #config: ClientConfig | undefined;
-  /** The device has not yet done what it does after a client. */
-  #left = false;
+  /** The device has not yet done what it does after a client, whose fenced device may have been another one. */
+  #left: boolean;
 
   /**
    * @param fence of this very GPU
@@ -65,6 +65,7 @@ export class FencedDevice implements VfioDevice {
     }
     this.#inner = inner;
     this.#fence = fence;
+    this.#left = fence.attached;
     this.#guarded = new GuardedRegisters(strategy.guarded);
     this.#pageSize = pageSize;
     this.#onEvent = options.onEvent ?? (() => {});

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync } from "node:fs";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { SENT_AT } from "../../../test/serving/guest.js";
 import { withServed } from "../../../test/serving/serve_machine.js";
 import { parseAssignments } from "../../isolation/assignment.js";
@@ -110,6 +111,19 @@ test("a plan that does not isolate is refused, one change at a time is made, and
       (await served.status()).assignments.map(({ name }) => name),
       ["vm1", "vm2"],
     );
+  });
+});
+
+test("a GPU that is released while it is being reset after its last client gets its links back", async () => {
+  await withServed(sequoia(), ["vm1=GPU0", "vm2=GPU1,GPU2"], async (served) => {
+    for (const wait of [0, 1, 5, 30, 99, 101, 103]) {
+      served.guest("GPU1").close();
+      await sleep(wait);
+      const { functions } = await served.assign();
+      for (const { fence } of functions)
+        assert.deepEqual(fence?.actual.linksUp, [0, 1, 2, 3, 4, 5], `after ${wait} ms`);
+      await served.assign("vm1=GPU0", "vm2=GPU1,GPU2");
+    }
   });
 });
 

@@ -102,21 +102,36 @@ class VirtualServing {
   }
 
   *#assign(assignments: readonly Assignment[], server: VfioUserServer): Steps<ServingStatus> {
-    const plan = this.#check(assignments, server);
+    this.#check(assignments, server);
     this.#changing = true;
     try {
       // Planning and fencing each take a millisecond or two, in which nobody else is served.
       yield { deadline: 0 };
       const leaving = this.#leaving(assignments);
-      const isQuiet = () => !leaving.some(({ device }) => server.isBusy(device));
-      if (!(yield* waitUntil(isQuiet, LEAVING_TIMEOUT))) {
-        throw new UsageError("a device is still at work after its last client; nothing was changed, ask again later");
-      }
+      const plan = yield* this.#planWhenQuiet(assignments, leaving, server);
       refuseAttached(leaving, server);
       yield* this.#change(assignments, plan, leaving, server);
       return this.#status(server);
     } finally {
       this.#changing = false;
+    }
+  }
+
+  /** Which links wait for a reset is known only of GPUs that are not just being reset, so nobody may be at work. */
+  *#planWhenQuiet(
+    assignments: readonly Assignment[],
+    leaving: readonly ServedFunction[],
+    server: VfioUserServer,
+  ): Steps<Plan> {
+    const end = performance.now() + LEAVING_TIMEOUT;
+    const isQuiet = () => !leaving.some(({ device }) => server.isBusy(device));
+    for (;;) {
+      if (!(yield* waitUntil(isQuiet, end - performance.now()))) {
+        throw new UsageError("a device is still at work after its last client; nothing was changed, ask again later");
+      }
+      const plan = this.#plan(assignments);
+      yield { deadline: 0 };
+      if (isQuiet()) return plan;
     }
   }
 
@@ -133,10 +148,8 @@ class VirtualServing {
     for (const each of leaving) this.#remove(each, server);
     const joining = ownedFunctions(this.#machine, assignments).filter(({ address }) => !this.#served.has(address));
     const moved = new Set([...leaving, ...joining].flatMap(({ kind, address }) => (kind === "gpu" ? [address] : [])));
-    yield* sideBySide([
-      ...[...moved].map((address) => this.#clear(address)),
-      ...resetsOf(plan, moved).map((address) => this.#renew(address)),
-    ]);
+    const resets = resetsOf(plan, moved);
+    yield* sideBySide([...new Set([...moved, ...resets])].map((address) => this.#handOver(address, moved, resets)));
     for (const owned of joining) this.#add(owned, server);
     const owners = new Set(assignments.map(({ name }) => name));
     for (const name of this.#containers.keys()) if (!owners.has(name)) this.#containers.delete(name);
@@ -162,6 +175,12 @@ class VirtualServing {
   #leaving(assignments: readonly Assignment[]): ServedFunction[] {
     const owners = new Map(ownedFunctions(this.#machine, assignments).map(({ address, owner }) => [address, owner]));
     return [...this.#served.values()].filter(({ address, owner }) => owners.get(address) !== owner);
+  }
+
+  /** The reset first: it ends what the last owner left running, which might go on to write into cleared memory. */
+  *#handOver(address: PciAddress, moved: ReadonlySet<PciAddress>, resets: readonly PciAddress[]): Steps {
+    if (resets.includes(address)) yield* this.#renew(address);
+    if (moved.has(address)) yield* this.#clear(address);
   }
 
   /** Nothing of the last owner's is in the GPU's memory, and nothing that it still maps is the next one's. */
