@@ -233,6 +233,9 @@ describe("serve", { concurrency: 2 }, () => {
     );
     client.close();
     await server.line((line) => line.includes(`${label} disconnected`));
+    // As with npm, which hands on what the terminal has sent already.
+    process.kill(server.pid, "SIGINT");
+    await new Promise((resolve) => setTimeout(resolve, 2));
     assert.deepEqual(await server.end("SIGINT"), { status: 0, signal: null });
     assert.equal(server.lines.at(-1), "stopped: SIGINT");
     assert.equal(existsSync(sockets), false);

@@ -71,6 +71,22 @@ test("a directory below a file is refused", () => {
   });
 });
 
+test("what cannot be made is refused, with nothing left of what was made on the way", () => {
+  // /proc makes no directories, not even for root.
+  for (const path of ["/proc/linkfence", "/proc/self/linkfence/run", join(folder, "long", "x".repeat(300), "y")]) {
+    assert.throws(() => new PrivateDirectory(path, "--socket-dir"), {
+      code: "EUSAGE",
+      message: /^--socket-dir: cannot/,
+    });
+  }
+  assert.equal(existsSync(join(folder, "long")), false);
+});
+
+test("a group that may enter the directory may enter what is made on the way to it", () => {
+  new PrivateDirectory(join(folder, "way/to/shared"), "--socket-dir", GROUP);
+  assert.deepEqual([mode(join(folder, "way")), mode(join(folder, "way/to"))], [0o750, 0o750]);
+});
+
 test("a directory of another user's is refused", () => {
   const theirs = process.geteuid?.() === 0 ? join(folder, "theirs") : "/";
   if (theirs !== "/") {

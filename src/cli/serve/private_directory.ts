@@ -25,9 +25,8 @@ export class PrivateDirectory {
     group?: SocketGroup,
   ) {
     checkName(path, option);
-    const was = look(path, option);
-    if (was === undefined) this.#made = make(path, option, group);
-    else checkOwner(path, option, was, group);
+    if (look(path, option) === undefined) this.#made = make(path, option, group);
+    checkOwner(path, option, group);
   }
 
   /** Removes what was made and is empty. */
@@ -69,25 +68,43 @@ function look(path: string, option: string): Stats | undefined {
   }
 }
 
-function make(path: string, option: string, group?: SocketGroup): string {
-  let made: string | undefined;
-  try {
-    made = mkdirSync(path, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw new UsageError(`${option}: cannot make ${path}: ${errnoInWords(errnoOf(error))}`);
+/** One level after the other: `mkdirSync` with `recursive` never ends where a file system makes no directories, as in /proc. */
+function make(path: string, option: string, group?: SocketGroup): string | undefined {
+  const missing: string[] = [];
+  for (let at = path; look(at, option) === undefined; at = dirname(at)) missing.unshift(at);
+  const made: string[] = [];
+  for (const each of missing) {
+    try {
+      mkdirSync(each, { mode: 0o700 });
+      made.push(each);
+    } catch (error) {
+      // Another server may have made what both need on the way; what both want to be theirs is decided by its lock.
+      if (errnoOf(error) === "EEXIST") continue;
+      removeAll(made);
+      throw new UsageError(`${option}: cannot make ${path}: ${errnoInWords(errnoOf(error))}`);
+    }
   }
   try {
-    // The umask may have taken more away than others' rights.
-    if (group !== undefined) chownSync(path, -1, group.gid);
-    chmodSync(path, group === undefined ? 0o700 : 0o750);
+    for (const each of made) giveTo(each, group);
   } catch (error) {
-    rmdirSync(path);
+    removeAll(made);
     throw new UsageError(`cannot give ${path} to group ${group?.name}: ${errnoInWords(errnoOf(error))}`);
   }
-  return made ?? path;
+  return made[0];
 }
 
-function checkOwner(path: string, option: string, link: Stats, group?: SocketGroup): void {
+/** The umask may have taken more away than others' rights. */
+function giveTo(path: string, group?: SocketGroup): void {
+  if (group !== undefined) chownSync(path, -1, group.gid);
+  chmodSync(path, group === undefined ? 0o700 : 0o750);
+}
+
+function removeAll(made: readonly string[]): void {
+  for (const each of made.toReversed()) rmdirSync(each);
+}
+
+function checkOwner(path: string, option: string, group?: SocketGroup): void {
+  const link = lstatSync(path);
   const uid = process.geteuid?.() ?? 0;
   const refuse = (what: string) => new UsageError(`${option}: ${path} ${what}`);
   // A link of somebody else's could lead anywhere.
