@@ -14,6 +14,7 @@ import type { Steps } from "../../src/vfio/steps.js";
 import { BridgeDevice } from "../../src/virtual/bridge_device.js";
 import { GpuDevice } from "../../src/virtual/gpu_device.js";
 import { PEER_LINK, PEER_WINDOW_START } from "../../src/virtual/peer_window.js";
+import type { Faults } from "../../src/virtual/virtual_gpu.js";
 import { VirtualMachine } from "../../src/virtual/virtual_machine.js";
 import { bytesOf, numberOf } from "./guest.js";
 
@@ -199,10 +200,18 @@ function ownersApart(machine: string, assign: string[], seed: number) {
       assert.equal(numberOf(data), 0, `bytes crossed link ${number} of ${address} ${after}`);
     }
   };
+  /** Lets everybody end what they are at. */
+  const finish = (when: string) => {
+    for (let i = 0; attackers.some(({ work }) => work !== undefined); i++) {
+      assert.ok(i < 10000, `somebody waits for ever ${when}`);
+      for (const each of attackers) if (each.work !== undefined) each.step();
+      look(when);
+    }
+  };
   const dispose = () => {
     for (const each of [...inners.values(), ...bridges]) each.dispose();
   };
-  return { vm, fences, attackers, bridges, random, look, send, resetFromOutside, dispose };
+  return { vm, fences, attackers, bridges, random, look, send, resetFromOutside, finish, dispose };
 }
 
 /** Runs steps to their end in no time: what they wait for is a clock of ours. */
@@ -247,11 +256,7 @@ for (const [machine, assign] of MACHINES) {
         for (const bridge of all.bridges)
           if (random(40) === 0) bridge.write(CONFIG, random(200), new Uint8Array(16).fill(random(256)));
       }
-      for (let i = 0; attackers.some(({ work }) => work !== undefined); i++) {
-        assert.ok(i < 10000, `seed ${seed}: somebody waits for ever`);
-        for (const each of attackers) if (each.work !== undefined) each.step();
-        look(`at the end of seed ${seed}`);
-      }
+      all.finish(`at the end of seed ${seed}`);
       for (const each of attackers) {
         runNow(each.isOpen ? each.device.reset() : each.device.beforeOpen(), clock);
         look("after the last reset");
@@ -263,5 +268,54 @@ for (const [machine, assign] of MACHINES) {
       all.dispose();
     }
     assert.ok(resets > 150, `${resets} resets`);
+  });
+}
+
+const ga100 = ga100LinkRegisters(3);
+const BROKEN: [string, (faults: Faults) => void][] = [
+  ["a disable register that answers an error", ({ stuckReads }) => stuckReads.set(LINK_DISABLE, 0xbadf5040)],
+  ["a disable register that answers ones", ({ stuckReads }) => stuckReads.set(LINK_DISABLE, 0xffffffff)],
+  ["a disable register that takes nothing", ({ droppedWrites }) => droppedWrites.add(LINK_DISABLE)],
+  ["an enable register that takes nothing", ({ droppedWrites }) => droppedWrites.add(NV_PMC_ENABLE)],
+  ["a dead chip", ({ stuckReads }) => stuckReads.set(0, 0xffffffff)],
+  ["a lock that takes nothing", ({ droppedWrites }) => droppedWrites.add(ga100.lock)],
+  ["a block register that answers 0", ({ stuckReads }) => stuckReads.set(ga100.block, 0)],
+  ["no config space", (faults) => Object.assign(faults, { configUnreadable: true })],
+];
+
+for (const machine of ["sequoia", "dgx1v", "hgx-a100-4"]) {
+  test(`${machine}: with one GPU broken for ever nobody is joined to it, and whoever has no link to it goes on`, (t) => {
+    const clock = { now: 0 };
+    t.mock.method(performance, "now", () => clock.now);
+    for (const [what, breakIt] of BROKEN) {
+      const names = builtinMachine(machine).gpus.map(({ name }) => name);
+      const all = ownersApart(
+        machine,
+        names.map((name) => `of-${name}=${name}`),
+        7,
+      );
+      const broken = all.attackers[1] ?? assert.fail();
+      breakIt(all.vm.gpu(broken.address).faults);
+      runNow(all.fences.renewAll(), clock);
+      const isBroken = all.fences.of(broken.address).state.kind === "failed";
+      for (let step = 0; step < 800; step++) {
+        const attacker = all.attackers[all.random(all.attackers.length)] ?? assert.fail();
+        if (all.random(3) > 0) attacker.step();
+        else if (all.random(2) === 0) attacker.access();
+        else attacker.touch();
+        all.look(`with ${what} in step ${step}`);
+      }
+      if (isBroken) assert.equal(broken.mayTouch, false, `${what}: it is let to nobody`);
+      const near = new Set(
+        all.vm.gpu(broken.address).gpu.links.flatMap(({ far }) => (far.kind === "gpu" ? [far.gpu] : [])),
+      );
+      all.finish(`with ${what}`);
+      for (const each of all.attackers) {
+        if (each === broken || (isBroken && near.has(each.address))) continue;
+        runNow(each.isOpen ? each.device.reset() : each.device.beforeOpen(), clock);
+        assert.equal(each.failures, 0, `${what}: ${each.address} has failed`);
+      }
+      all.dispose();
+    }
   });
 }
