@@ -32,11 +32,17 @@ export async function askServer(
     }
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    throw new UsageError(`talking to the server at ${path} failed: ${errnoInWords(errnoOf(error))}`);
+    throw new UsageError(`talking to the server at ${path} failed: ${inWords(errnoOf(error))}`);
   } finally {
     socket.destroy();
   }
-  throw new UsageError(`the server at ${path} ended before it answered`);
+  throw new UsageError(`the server at ${path} hung up before it answered; ask for its status`);
+}
+
+/** A server with as many connections as it takes hangs up on the next one. */
+function inWords(errno: string): string {
+  const hungUp = errno === "EPIPE" || errno === "ECONNRESET";
+  return hungUp ? "it hung up, as it does when too many ask at once; try again" : errnoInWords(errno);
 }
 
 /** The connection; undefined when nobody listens. */

@@ -146,5 +146,5 @@ test("a server takes the place of what was left, and takes its socket away when 
 
 test("a server that ends while it is asked is said so", async () => {
   serve(() => new Promise(() => setTimeout(() => server?.close(), 10)));
-  await assert.rejects(askServer(folder, { command: "status" }), /ended before it answered|failed/);
+  await assert.rejects(askServer(folder, { command: "status" }), /hung up before it answered|failed/);
 });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir, userInfo } from "node:os";
 import { test } from "node:test";
 import { defaultSocketDir, defaultStateDir } from "./default_directory.js";
 
@@ -14,11 +14,19 @@ test("an ordinary user's directories are the user's own, and a relative path in 
     [defaultSocketDir(user), defaultStateDir(user)],
     ["/run/user/1000/linkfence", "/home/u/state/linkfence"],
   );
-  const bare = { uid: 1000, env: { XDG_RUNTIME_DIR: "run", XDG_STATE_HOME: "" } };
+  const bare = { uid: 1000, env: { XDG_RUNTIME_DIR: "run", XDG_STATE_HOME: "", HOME: "/home/u" } };
   assert.deepEqual(
     [defaultSocketDir(bare), defaultStateDir(bare)],
-    [`${tmpdir()}/linkfence-1000`, `${homedir()}/.local/state/linkfence`],
+    [`${tmpdir()}/linkfence-1000`, "/home/u/.local/state/linkfence"],
   );
+});
+
+test("a user without HOME has the one that the system knows, and one whom it does not know a temporary one", () => {
+  const { uid, homedir } = userInfo();
+  for (const env of [{}, { HOME: "" }, { HOME: "rel" }]) {
+    if (uid !== 0) assert.equal(defaultStateDir({ uid, env }), `${homedir}/.local/state/linkfence`);
+    assert.equal(defaultStateDir({ uid: 4_000_000_000, env }), `${tmpdir()}/linkfence-4000000000-state`);
+  }
 });
 
 test("a systemd unit's directories come first, of several the first one", () => {

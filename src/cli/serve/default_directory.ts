@@ -1,4 +1,4 @@
-import { homedir, tmpdir } from "node:os";
+import { tmpdir, userInfo } from "node:os";
 import { isAbsolute, join } from "node:path";
 
 /** Whom this process acts for, and its environment: what the directories that nobody named depend on. */
@@ -23,13 +23,26 @@ export function defaultSocketDir({ uid, env }: Surroundings = HERE): string {
 
 /**
  * Where the ledger is when nobody says: what systemd made for its unit (StateDirectory=), else `/var/lib/linkfence` for
- * root, else below the user's own state directory.
+ * root, else below the user's own state directory; a user without a home has one among the temporary files.
  */
 export function defaultStateDir({ uid, env }: Surroundings = HERE): string {
   const ofUnit = firstPath(env.STATE_DIRECTORY);
   if (ofUnit !== undefined) return ofUnit;
   if (uid === 0) return "/var/lib/linkfence";
-  return join(absolute(env.XDG_STATE_HOME) ?? join(homedir(), ".local/state"), "linkfence");
+  const ofUser = absolute(env.XDG_STATE_HOME);
+  if (ofUser !== undefined) return join(ofUser, "linkfence");
+  const home = absolute(env.HOME) ?? homeOf(uid);
+  return home === undefined ? join(tmpdir(), `linkfence-${uid}-state`) : join(home, ".local/state/linkfence");
+}
+
+/** By the system's database of users, in which a container's need not be. */
+function homeOf(uid: number): string | undefined {
+  try {
+    const user = userInfo();
+    return user.uid === uid ? absolute(user.homedir) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** systemd separates several directories by colons (systemd.exec(5)); the first is ours. */

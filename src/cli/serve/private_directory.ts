@@ -64,7 +64,7 @@ function look(path: string, option: string): Stats | undefined {
     return lstatSync(path);
   } catch (error) {
     if (errnoOf(error) === "ENOENT") return undefined;
-    throw new UsageError(`${option}: cannot use ${path}: ${errnoInWords(errnoOf(error))}`);
+    throw new UsageError(`${option}: cannot use ${path}: ${errnoInWords(errnoOf(error))}; name another directory`);
   }
 }
 
@@ -81,7 +81,7 @@ function make(path: string, option: string, group?: SocketGroup): string | undef
       // Another server may have made what both need on the way; what both want to be theirs is decided by its lock.
       if (errnoOf(error) === "EEXIST") continue;
       removeAll(made);
-      throw new UsageError(`${option}: cannot make ${path}: ${errnoInWords(errnoOf(error))}`);
+      throw new UsageError(`${option}: cannot make ${path}: ${errnoInWords(errnoOf(error))}; name another directory`);
     }
   }
   try {
@@ -128,6 +128,6 @@ function follow(path: string, option: string): Stats {
   try {
     return statSync(path);
   } catch (error) {
-    throw new UsageError(`${option}: cannot use ${path}: ${errnoInWords(errnoOf(error))}`);
+    throw new UsageError(`${option}: cannot use ${path}: ${errnoInWords(errnoOf(error))}; name another directory`);
   }
 }
