@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { runToEnd, type Steps } from "../vfio/steps.js";
+import { runToEnd, type Steps, withinTime } from "../vfio/steps.js";
 import { sideBySide } from "./side_by_side.js";
 import { Turns } from "./turns.js";
 
@@ -62,13 +62,22 @@ test("neighbours never go at once, nobody waits for a stranger, and everybody ge
   );
 });
 
-test("work that throws gives its turn back", () => {
+test("work that throws, or is cancelled, gives its turn back", () => {
   const turns = new Turns<string>(() => true);
   const failing = () => {
     throw new Error("no");
   };
   assert.throws(() => runToEnd(turns.inTurn(["a"], failing)), /no/);
-  runToEnd(turns.inTurn(["b"], () => working("b", 1, new Set())));
+  const cancelled = turns.inTurn(["b"], () => working("b", 1, new Set()));
+  cancelled.next();
+  cancelled.return();
+  // A turn that was lost would be waited for without end.
+  runToEnd(
+    withinTime(
+      turns.inTurn(["c"], () => working("c", 1, new Set())),
+      1000,
+    ),
+  );
 });
 
 test("steps side by side take the time of the longest, all end though one throws, and all are cancelled together", () => {
