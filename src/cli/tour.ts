@@ -11,9 +11,9 @@ import { runServe } from "./command/serve.js";
 import { EXIT_FINDING } from "./failure.js";
 import { paint, writeLines } from "./output.js";
 import { progressLine } from "./progress_line.js";
-import type { ServerStatus } from "./serve/fenced_serving.js";
 import { shellWord } from "./serve/qemu_arguments.js";
 import { TextReporter } from "./serve/reporter.js";
+import type { ServerStatus } from "./serve/server_status.js";
 import { matrixLines } from "./topology_matrix.js";
 
 const MACHINE = "sequoia";

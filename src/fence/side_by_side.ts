@@ -26,7 +26,9 @@ export function* sideBySide(all: readonly Steps[]): Steps {
       running = still;
       if (running.length > 0 && !running.some(isReady)) {
         const deadline = Math.min(...running.map(({ wait }) => wait?.deadline ?? 0));
-        yield { deadline, done: () => running.some(isReady) };
+        // Without anything to ask for, whoever runs this can sleep until then.
+        const asks = running.some(({ wait }) => wait?.done !== undefined);
+        yield asks ? { deadline, done: () => running.some(isReady) } : { deadline };
       }
     }
   } finally {

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { reasonOf } from "../../fence/error.js";
 import type { Ledger } from "../../fence/ledger.js";
 import type { Assignment } from "../../machine/machine.js";
-import { type RunningServer, type ServerEvent, startServer } from "../../vfio-user/index.js";
+// Not the index: this thread needs neither a server nor a client of its own.
+import { type RunningServer, startServer } from "../../vfio-user/running_server.js";
 import { UsageError } from "../failure.js";
 import { progressLine } from "../progress_line.js";
 import { changedAssignments, withoutAssignment } from "./assignment_change.js";
@@ -13,6 +14,7 @@ import { LEDGER_LOCK, ledgerFor, ledgerOf, saveLedger } from "./ledger_file.js";
 import { LockFile } from "./lock_file.js";
 import type { Request, ServingData, ServingEvent, ServingStatus } from "./messages.js";
 import { PrivateDirectory } from "./private_directory.js";
+import type { ServerStatus, WorkerEvent } from "./server_status.js";
 import { type PrintForm, servedJson, statusJson } from "./serving_json.js";
 import type { SocketGroup } from "./socket_group.js";
 import { socketPath } from "./socket_names.js";
@@ -23,19 +25,6 @@ export interface ServingSettings extends ServingData {
   group: SocketGroup | undefined;
   /** What clients of the control socket are told to paste. */
   form: PrintForm;
-}
-
-/** What a server tells of itself while it runs. */
-export type WorkerEvent = ServerEvent | ServingEvent;
-
-/** The status with what only the main thread knows. */
-export interface ServerStatus extends ServingStatus {
-  pid: number;
-  /** ISO 8601. */
-  startedAt: string;
-  socketDir: string;
-  stateDir: string;
-  ledger: Ledger;
 }
 
 export interface ServingOptions {

@@ -3,8 +3,8 @@ import type { Machine } from "../../machine/machine.js";
 import { heading } from "../heading.js";
 import { writeLines } from "../output.js";
 import { BoundedOutput } from "./bounded_output.js";
-import type { ServerStatus, WorkerEvent } from "./fenced_serving.js";
 import { shellWord } from "./qemu_arguments.js";
+import type { ServerStatus, WorkerEvent } from "./server_status.js";
 import { eventJson, type PrintForm, servedJson } from "./serving_json.js";
 import { clock, eventLine, pasteLines, servedLines } from "./serving_text.js";
 

@@ -1,9 +1,9 @@
 import type { FenceEvent } from "../../fence/progress.js";
 import { mask } from "../output.js";
-import type { ServerStatus, WorkerEvent } from "./fenced_serving.js";
 import { libvirtLines } from "./libvirt_xml.js";
 import type { AssignmentStatus, FenceStatus, FunctionStatus } from "./messages.js";
 import { qemuArguments } from "./qemu_arguments.js";
+import type { ServerStatus, WorkerEvent } from "./server_status.js";
 
 /** What is printed for pasting. */
 export type PrintForm = "qemu" | "libvirt";

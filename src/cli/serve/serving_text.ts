@@ -1,8 +1,8 @@
 import { basename } from "node:path";
 import { paint, table } from "../output.js";
 import { progressLine } from "../progress_line.js";
-import type { WorkerEvent } from "./fenced_serving.js";
 import { shellLines } from "./qemu_arguments.js";
+import type { WorkerEvent } from "./server_status.js";
 import {
   type FenceJson,
   type ServedAssignmentJson,
