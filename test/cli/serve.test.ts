@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { LINK_DISABLE } from "../../src/machine/part.js";
 import { VfioUserClient } from "../../src/vfio-user/index.js";
 import { json } from "./json_schema.js";
 import { linkfence, MAIN, printed, refused, scratchFolder } from "./linkfence.js";
@@ -114,6 +115,12 @@ describe("serve", { concurrency: 2 }, () => {
           attached.map(({ name, client }) => [name, client?.pid]),
           [["GPU0", process.pid]],
         );
+        for (let i = 0; i < 200; i++) client.write(0, LINK_DISABLE, new Uint8Array(4));
+        await server.event(
+          "repeated",
+          ({ what, of, count }) => what === "guarded write" && of === "GPU0" && count === 180,
+        );
+        assert.equal(server.events().filter(({ step }) => step === "guarded write").length, 20);
         const move = ["vm1=GPU1", "vm2=GPU0,GPU2", ...talk];
         assert.match(refused(await linkfence("assign", ...move), "attached"), new RegExp(`process ${process.pid}`));
       } finally {

@@ -103,6 +103,9 @@ export interface EventJson {
   peer?: { pid: number };
   gpu?: string;
   step?: string;
+  what?: string;
+  of?: string;
+  count?: number;
 }
 
 export interface ServedJson {

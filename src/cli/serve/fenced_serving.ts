@@ -173,7 +173,8 @@ export class FencedServing {
     await this.#call({ kind: "check", assignments });
     await this.#save(assignments);
     const watch = (event: WorkerEvent) => {
-      if (event.kind === "fence") onProgress(progressLine(event.event));
+      // What guests try meanwhile is no progress.
+      if (event.kind === "fence" && event.event.step !== "guarded write") onProgress(progressLine(event.event));
     };
     this.#watchers.add(watch);
     try {

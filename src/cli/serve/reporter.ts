@@ -3,8 +3,9 @@ import type { Machine } from "../../machine/machine.js";
 import { heading } from "../heading.js";
 import { writeLines } from "../output.js";
 import { BoundedOutput } from "./bounded_output.js";
+import type { ToldEvent } from "./event_limit.js";
 import { shellWord } from "./qemu_arguments.js";
-import type { ServerStatus, WorkerEvent } from "./server_status.js";
+import type { ServerStatus } from "./server_status.js";
 import { eventJson, type PrintForm, servedJson } from "./serving_json.js";
 import { clock, eventLine, pasteLines, servedLines } from "./serving_text.js";
 
@@ -12,7 +13,7 @@ import { clock, eventLine, pasteLines, servedLines } from "./serving_text.js";
 export interface Reporter {
   /** This machine is about to be fenced. */
   onBegin(machine: Machine): void;
-  onEvent(event: WorkerEvent): void;
+  onEvent(event: ToldEvent): void;
   /** Everything is fenced, and every socket can be connected to. */
   onReady(status: ServerStatus): void;
   /** Other assignments are served now. */
@@ -30,7 +31,7 @@ export class JsonReporter implements Reporter {
 
   onBegin(): void {}
 
-  onEvent(event: WorkerEvent): void {
+  onEvent(event: ToldEvent): void {
     const json = { event: event.kind, ...eventJson(event) };
     if (this.#before === undefined) this.#events.write(line(json));
     else this.#before.push(line(json));
@@ -66,7 +67,7 @@ export class TextReporter implements Reporter {
     writeLines([heading(machine), ""]);
   }
 
-  onEvent(event: WorkerEvent): void {
+  onEvent(event: ToldEvent): void {
     const text = eventLine(event);
     if (!this.#ready) writeLines([text]);
     else if (event.kind !== "fence" || OUTCOMES.has(event.event.step))

@@ -1,3 +1,4 @@
+import { EventLimit } from "./event_limit.js";
 import { FencedServing, type ServingSettings } from "./fenced_serving.js";
 import type { Reporter } from "./reporter.js";
 import { untilSignal } from "./until_signal.js";
@@ -9,8 +10,9 @@ import { untilSignal } from "./until_signal.js";
  */
 export async function serveUntilSignal(settings: ServingSettings, reporter: Reporter): Promise<number> {
   const signalled = untilSignal();
+  const limit = new EventLimit((event) => reporter.onEvent(event));
   const serving = await FencedServing.prepare(settings, {
-    onEvent: (event) => reporter.onEvent(event),
+    onEvent: (event) => limit.take(event),
     onChange: (status) => reporter.onChange(status),
   });
   // However the process ends, short of SIGKILL.
@@ -22,6 +24,7 @@ export async function serveUntilSignal(settings: ServingSettings, reporter: Repo
   reporter.onReady(started);
   const why = await Promise.race([signalled, serving.ended]);
   await serving.close();
+  limit.flush();
   if (why === undefined) throw new Error("the serving worker ended by itself");
   reporter.onStopped(why);
   return 0;

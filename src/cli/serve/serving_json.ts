@@ -1,9 +1,10 @@
 import type { FenceEvent } from "../../fence/progress.js";
 import { mask } from "../output.js";
+import type { ToldEvent } from "./event_limit.js";
 import { libvirtLines } from "./libvirt_xml.js";
 import type { AssignmentStatus, FenceStatus, FunctionStatus } from "./messages.js";
 import { qemuArguments } from "./qemu_arguments.js";
-import type { ServerStatus, WorkerEvent } from "./server_status.js";
+import type { ServerStatus } from "./server_status.js";
 
 /** What is printed for pasting. */
 export type PrintForm = "qemu" | "libvirt";
@@ -110,7 +111,7 @@ export function statusJson(status: ServerStatus): StatusJson {
 }
 
 /** What an event says, besides what kind it is. */
-export function eventJson(event: WorkerEvent): Record<string, unknown> {
+export function eventJson(event: ToldEvent): Record<string, unknown> {
   if (event.kind === "fence") return fenceEventJson(event.event);
   const { kind: _, ...rest } = event;
   return rest;

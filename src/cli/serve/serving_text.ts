@@ -1,8 +1,8 @@
 import { basename } from "node:path";
 import { paint, table } from "../output.js";
 import { progressLine } from "../progress_line.js";
+import type { ToldEvent } from "./event_limit.js";
 import { shellLines } from "./qemu_arguments.js";
-import type { WorkerEvent } from "./server_status.js";
 import {
   type FenceJson,
   type ServedAssignmentJson,
@@ -35,7 +35,7 @@ export function servedLines({ assignments, failures, warnings }: ServedJson): st
 }
 
 /** One event, for a person who watches. */
-export function eventLine(event: WorkerEvent): string {
+export function eventLine(event: ToldEvent): string {
   switch (event.kind) {
     case "fence":
       return progressLine(event.event);
@@ -47,6 +47,8 @@ export function eventLine(event: WorkerEvent): string {
       return `${label(event.socket)} ${paint("yellow", "refused a second client")}: ${peer(event.peer)}`;
     case "disconnect":
       return `${label(event.socket)} disconnected: ${event.reason}`;
+    case "repeated":
+      return `${label(event.of)} ${event.what}: ${event.count} more within a second`;
     case "error":
       return `${label(event.socket)} ${paint("red", "error")}: ${event.message}`;
   }
