@@ -250,12 +250,11 @@ export class Fence {
     return readGpu(this.#plan, () => this.port);
   }
 
-  /** Reads, and again with the link unit on when it did not answer. Another's reset, which opens links, is no such case. */
+  /** Reads, and again with the link unit on when it did not answer. No link is cut for it: what is open is to be seen. */
   #readAwake(): GpuReading {
     const reading = this.#read();
-    if (reading.readable || this.#saved === undefined) return reading;
+    if (reading.readable) return reading;
     try {
-      if (!hasItsAddresses(this.port, this.#saved)) return reading;
       strategyOf(this.#plan).cut(this.port, []);
     } catch {
       return reading;

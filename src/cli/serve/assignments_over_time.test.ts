@@ -84,6 +84,44 @@ test("a GPU that an owner loses is cut from the others at once, without a reset 
   });
 });
 
+test("what came over a link into a GPU that nobody had is not there for its next owner", async () => {
+  await withServed(sequoia(), ["vm1=GPU0,GPU1"], async (served) => {
+    const gpu0 = served.guest("GPU0");
+    gpu0.sendOver(0, 0x5ec2e7);
+    await served.assign("vm1=GPU0", "vm2=GPU1");
+    gpu0.sendOver(0, 0xbad);
+    assert.equal(served.guest("GPU1").memory(SENT_AT), 0);
+  });
+});
+
+test("a client that comes just when its GPU changes hands keeps it or is not let in, and never both", async () => {
+  await withServed(sequoia(), ["vm1=GPU0", "vm2=GPU2"], async (served) => {
+    for (let round = 0; round < 4; round++) {
+      const [now, next] = round % 2 === 0 ? ["vm2", "vm3"] : ["vm3", "vm2"];
+      const change = served.assign("vm1=GPU0", `${next}=GPU2`).then(
+        () => next,
+        () => now,
+      );
+      let guest: ReturnType<typeof served.guest> | undefined;
+      try {
+        guest = served.guest("GPU2");
+      } catch (error) {
+        assert.ok(error instanceof OsError);
+      }
+      const owner = await change;
+      const { functions } = await served.status();
+      const gpu2 = functions.find(({ name }) => name === "GPU2");
+      assert.equal(gpu2?.assignment, owner);
+      assert.equal(gpu2?.client === null, guest === undefined);
+      assert.equal(guest === undefined, owner === next);
+      guest?.close();
+      // The server hears of the end and of the change by different ways.
+      await sleep(20);
+      if (owner === now) await served.assign("vm1=GPU0", `${next}=GPU2`);
+    }
+  });
+});
+
 test("what a client has is not taken away: the change is refused, with its process named and nothing touched", async () => {
   await withServed(sequoia(), ["vm1=GPU0,GPU1", "vm2=GPU2"], async (served) => {
     const before = fencesOf(await served.status());
