@@ -48,7 +48,7 @@ export async function runRelease(name: string, options: ReleaseOptions): Promise
   else
     writeLines([
       ...failures,
-      `${name} is released; ${left.length === 0 ? "nothing is" : `${left.join(", ")} stay`} assigned`,
+      `${name} is released; ${left.length === 0 ? "nothing is" : `${left.join(", ")} stay${left.length === 1 ? "s" : ""}`} assigned`,
     ]);
   return failures.length > 0 ? EXIT_FINDING : 0;
 }

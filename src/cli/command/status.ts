@@ -3,7 +3,7 @@ import { writeJson, writeLines } from "../output.js";
 import { askServer } from "../serve/control_client.js";
 import { directoryPath } from "../serve/private_directory.js";
 import type { StatusJson } from "../serve/serving_json.js";
-import { statusLines } from "../serve/serving_text.js";
+import { statusLines } from "../serve/status_text.js";
 
 /** `linkfence status`: what a running server has fenced, serves, and has attached. Exit 1 when a fence has failed. */
 export async function runStatus(options: { socketDir: string; json?: boolean }): Promise<number> {

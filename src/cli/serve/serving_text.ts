@@ -1,24 +1,27 @@
 import { basename } from "node:path";
-import { paint, table } from "../output.js";
+import { paint } from "../output.js";
 import { progressLine } from "../progress_line.js";
 import type { ToldEvent } from "./event_limit.js";
 import { shellLines } from "./qemu_arguments.js";
-import {
-  type FenceJson,
-  type ServedAssignmentJson,
-  type ServedJson,
-  type StatusJson,
-  warningsOf,
-} from "./serving_json.js";
+import type { ServedAssignmentJson, ServedJson } from "./serving_json.js";
 
-/** What to paste for each of these assignments. */
+/** What to paste for each of these assignments, and what one has to know for it. */
 export function pasteLines(assignments: readonly ServedAssignmentJson[]): string[] {
-  return assignments.flatMap(({ name, members, qemu, libvirt }) => {
+  const lines = assignments.flatMap(({ name, members, qemu, libvirt }) => {
     const what = paint("bold", `${name} (${members.join(" ")})`);
-    if (libvirt !== undefined) return ["", `${what}: add to the domain`, "", libvirt];
-    const how = "after qemu-system-x86_64 -machine q35 ...; 4G is the guest's memory, in both places";
-    return ["", `${what}: ${how}`, "", ...shellLines(qemu ?? [])];
+    if (libvirt !== undefined) return ["", `${what}: add to its domain, with virsh edit`, "", libvirt];
+    return ["", `${what}: after qemu-system-x86_64 -machine q35 ...`, "", ...shellLines(qemu ?? [])];
   });
+  if (lines.length === 0) return [];
+  const memory = assignments.some(({ qemu }) => qemu !== undefined)
+    ? ["4G is the guest's memory, in both places."]
+    : [];
+  return [
+    ...lines,
+    "",
+    ...memory,
+    "QEMU 10.1 or later has vfio-user-pci; it has to run as the server's user, or in the group of --socket-group.",
+  ];
 }
 
 /** What is said when a change has been carried out, or when serving begins. */
@@ -42,9 +45,9 @@ export function eventLine(event: ToldEvent): string {
     case "unmodelled":
       return event.what;
     case "connect":
-      return `${label(event.socket)} connected: ${peer(event.peer)}`;
+      return `${label(event.socket)} connected: ${peerText(event.peer)}`;
     case "refuse":
-      return `${label(event.socket)} ${paint("yellow", "refused a second client")}: ${peer(event.peer)}`;
+      return `${label(event.socket)} ${paint("yellow", "refused a second client")}: ${peerText(event.peer)}`;
     case "disconnect":
       return `${label(event.socket)} disconnected: ${event.reason}`;
     case "repeated":
@@ -54,56 +57,8 @@ export function eventLine(event: ToldEvent): string {
   }
 }
 
-/** The status, for a person. */
-export function statusLines(status: StatusJson): string[] {
-  const { machine, virtual, pid, startedAt, socketDir, assignments, functions } = status;
-  const gpus = functions.flatMap(({ fence, ...rest }) => (fence === undefined ? [] : [{ ...rest, fence }]));
-  const served = functions.filter(({ socket }) => socket !== null);
-  const warnings = warningLines(warningsOf(functions));
-  return [
-    `${paint("bold", machine)}${virtual === true ? " (virtual)" : ""}: process ${pid} since ${startedAt}, in ${socketDir}`,
-    "",
-    table(
-      ["GPU", "address", "owner", "fence", "since", "expected", "actual", "links up"],
-      gpus.map(({ name, address, assignment, fence }) => [
-        name,
-        address,
-        assignment,
-        fenceText(fence),
-        fence.since ?? "-",
-        shown(fence.expected),
-        fence.actual.cut === null ? "-" : shown(fence.actual),
-        fence.actual.linksUp?.join(" ") || "-",
-      ]),
-    ),
-    ...gpus.flatMap(({ name, fence }) => (fence.reason === null ? [] : [paint("red", `${name}: ${fence.reason}`)])),
-    "",
-    ...(assignments.length === 0 ? ["nothing is assigned"] : []),
-    ...assignments.map(
-      ({ name, since, pinnedBytes }) => `${name} since ${since}, ${pinnedBytes} bytes of its guest's memory mapped`,
-    ),
-    ...assignments.flatMap(({ name, notServed }) =>
-      notServed.length === 0 ? [] : [`${name} also has ${notServed.join(" ")}, which nobody serves`],
-    ),
-    ...(served.length === 0
-      ? []
-      : [
-          "",
-          table(
-            ["socket", "owner", "client", "since"],
-            served.map(({ socket, assignment, client }) => [
-              basename(socket ?? ""),
-              assignment,
-              client === null ? "-" : peer(client),
-              client?.since ?? "-",
-            ]),
-          ),
-        ]),
-    ...(warnings.length === 0 ? [] : ["", ...warnings]),
-  ];
-}
-
-function warningLines(warnings: readonly string[]): string[] {
+/** Warnings, a line each. */
+export function warningLines(warnings: readonly string[]): string[] {
   return warnings.map((warning) => `${paint("yellow", "warning")}: ${warning}`);
 }
 
@@ -112,18 +67,11 @@ export function clock(time: Date): string {
   return paint("dim", time.toTimeString().slice(0, 8));
 }
 
-function fenceText({ state }: FenceJson): string {
-  return paint(state === "in force" ? "green" : state === "failed" ? "red" : "yellow", state);
-}
-
-function shown({ disableMask, cut }: { disableMask: string | null; cut: readonly number[] | null }): string {
-  return disableMask ?? (cut === null || cut.length === 0 ? "no links" : `links ${cut.join(",")}`);
-}
-
 function label(socket: string): string {
   return basename(socket, ".sock");
 }
 
-function peer({ pid, uid, gid }: { pid: number; uid: number; gid: number }): string {
+/** Who has connected, by the kernel's word. */
+export function peerText({ pid, uid, gid }: { pid: number; uid: number; gid: number }): string {
   return `process ${pid}, uid ${uid}, gid ${gid}`;
 }
