@@ -42,6 +42,7 @@ export class Attachment implements DeviceClient {
   /** The first thing that the device threw meanwhile. */
   #failure: unknown;
   #opened = false;
+  #closed = false;
 
   constructor(
     readonly device: VfioDevice,
@@ -83,21 +84,36 @@ export class Attachment implements DeviceClient {
     });
   }
 
-  /** Takes ownership of the descriptors. @throws {VfioError} as {@link DmaTable.map} */
-  mapDma(map: DmaMap, fds: Fd[]): void {
-    const { address, size, offset, flags } = map;
+  /**
+   * The steps of a DMA_MAP, which take ownership of the descriptors when they begin. No device reaches the memory before
+   * they end.
+   * @throws {VfioError} as {@link DmaTable.prepare}, and what the device throws
+   */
+  *mapDma({ address, size, offset, flags }: DmaMap, fds: Fd[]): Steps {
     const readable = (flags & VFIO_DMA_MAP_FLAG_READ) !== 0;
     const writable = (flags & VFIO_DMA_MAP_FLAG_WRITE) !== 0;
     if (fds.length > 1 || (flags & ~(VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)) !== 0) {
       for (const fd of fds) fd.close();
       throw new VfioError("EINVAL", `DMA_MAP with flags 0x${flags.toString(16)} and ${fds.length} descriptors`);
     }
-    const mapped = this.#table.map(address, size, offset, { readable, writable }, fds[0]);
+    const mapped = this.#table.prepare(address, size, offset, { readable, writable }, fds[0]);
+    let kept = false;
+    try {
+      if (this.device.beforeDmaMap !== undefined) yield* this.device.beforeDmaMap(mapped.range);
+      if (this.#closed) throw new VfioError("ECANCELED", "the client is gone");
+      this.#addRange(mapped);
+      kept = true;
+    } finally {
+      if (!kept) this.#table.letGo(mapped)?.close();
+    }
+  }
+
+  #addRange(mapped: MappedRange): void {
+    this.#table.add(mapped);
     try {
       this.device.dmaMapped?.(mapped.range);
     } catch (error) {
       this.#table.take([mapped]);
-      this.#table.letGo(mapped)?.close();
       throw error;
     }
   }
@@ -159,6 +175,7 @@ export class Attachment implements DeviceClient {
 
   /** The client is gone: nothing of it stays. What is left to do when the steps are cancelled is done at once. */
   *close(): Steps {
+    this.#closed = true;
     this.tasks.cancel(this);
     for (const { fd, token } of [...this.#ioevents.values()].flat()) {
       this.poller.remove(fd, token);
@@ -216,18 +233,32 @@ export class Attachment implements DeviceClient {
     return !over;
   }
 
-  /** Lets all ranges go that are {@link #leaving}, yielding after each and within those that take long. */
+  /**
+   * Lets all ranges go that are {@link #leaving}, yielding after each and within those that take long. The device hears of
+   * all of them before the first file is let go: others may wait for the addresses, and files take the kernel long.
+   */
   *#letGo(): Generator<void, void, void> {
-    for (let mapped = this.#leaving.pop(); mapped !== undefined; mapped = this.#leaving.pop()) {
-      try {
-        this.device.dmaUnmapped?.(mapped.range);
-      } catch (error) {
-        this.#failure ??= error;
+    const told: MappedRange[] = [];
+    while (this.#leaving.length + told.length > 0) {
+      const next = this.#leaving.pop();
+      if (next !== undefined) {
+        this.#tellUnmapped(next);
+        told.push(next);
+      } else {
+        const mapped = told.pop();
+        const file = mapped && this.#table.letGo(mapped);
+        while (file?.unmapOne() === true) yield;
+        file?.close();
       }
-      const file = this.#table.letGo(mapped);
-      while (file?.unmapOne() === true) yield;
-      file?.close();
       yield;
+    }
+  }
+
+  #tellUnmapped({ range }: MappedRange): void {
+    try {
+      this.device.dmaUnmapped?.(range);
+    } catch (error) {
+      this.#failure ??= error;
     }
   }
 

@@ -54,7 +54,6 @@ const EMPTY: Reply = { payload: new Uint8Array(0) };
  * @throws {VfioError} what the client is to be told
  */
 export function answer(attachment: Attachment, command: number, payload: Uint8Array, fds: Fd[]): Reply {
-  if (command === Command.DMA_MAP) return dmaMap(attachment, payload, fds);
   if (command === Command.DEVICE_SET_IRQS) return setIrqs(attachment, payload, fds);
   refuseFds(command, fds);
   switch (command) {
@@ -87,13 +86,14 @@ export interface LongCommand {
   reply: Reply;
 }
 
-/** Begins DEVICE_RESET or DMA_UNMAP. Otherwise as {@link answer}; other commands give undefined. */
+/** Begins DEVICE_RESET, DMA_MAP or DMA_UNMAP. Otherwise as {@link answer}; other commands give undefined. */
 export function begin(
   attachment: Attachment,
   command: number,
   payload: Uint8Array,
   fds: Fd[],
 ): LongCommand | undefined {
+  if (command === Command.DMA_MAP) return dmaMap(attachment, payload, fds);
   if (command !== Command.DEVICE_RESET && command !== Command.DMA_UNMAP) return undefined;
   refuseFds(command, fds);
   if (command === Command.DMA_UNMAP) return dmaUnmap(attachment, payload);
@@ -133,7 +133,7 @@ function needArgsz(argsz: number, size: number, command: number): void {
   if (argsz < size) throw new VfioError("EINVAL", `${commandName(command)} with argsz ${argsz}, ${size} are needed`);
 }
 
-function dmaMap(attachment: Attachment, payload: Uint8Array, fds: Fd[]): Reply {
+function dmaMap(attachment: Attachment, payload: Uint8Array, fds: Fd[]): LongCommand {
   let map: ReturnType<typeof decodeDmaMap>;
   try {
     map = decodeDmaMap(payload);
@@ -142,8 +142,7 @@ function dmaMap(attachment: Attachment, payload: Uint8Array, fds: Fd[]): Reply {
     for (const fd of fds) fd.close();
     throw error;
   }
-  attachment.mapDma(map, fds);
-  return EMPTY;
+  return { steps: attachment.mapDma(map, fds), reply: EMPTY };
 }
 
 function setIrqs(attachment: Attachment, payload: Uint8Array, fds: Fd[]): Reply {

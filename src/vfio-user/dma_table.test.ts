@@ -21,7 +21,7 @@ test("descriptors of one file have one id, however they were come by, and other 
   const { dev, ino } = memory.stat();
   assert.deepEqual(ids.slice(0, 4), new Array(4).fill(`${dev}:${ino}`));
   assert.notEqual(ids[4], ids[0]);
-  const beyond = table.map(100n * PAGE, PAGE, 0n, ALL);
+  const beyond = table.prepare(100n * PAGE, PAGE, 0n, ALL);
   assert.equal(beyond.range.file, undefined);
   for (const mapped of table.takeAll()) table.letGo(mapped)?.close();
   memory.close();
@@ -29,7 +29,10 @@ test("descriptors of one file have one id, however they were come by, and other 
 });
 
 function idOf(table: DmaTable, index: bigint, fd: Fd, readOnly: boolean): string | undefined {
-  const { range } = table.map(index * PAGE, PAGE, index * PAGE, readOnly ? { ...ALL, writable: false } : ALL, fd);
+  const access = readOnly ? { ...ALL, writable: false } : ALL;
+  const mapped = table.prepare(index * PAGE, PAGE, index * PAGE, access, fd);
+  table.add(mapped);
+  const { range } = mapped;
   assert.equal(range.file?.offset, index * PAGE);
   return range.file?.id;
 }

@@ -31,11 +31,12 @@ export class DmaTable {
   }
 
   /**
-   * Adds a range. Takes ownership of the descriptor, whatever happens.
+   * Makes a range that is to be added before any other, by {@link add}, or let go. Takes ownership of the descriptor,
+   * whatever happens.
    * @throws {VfioError} EINVAL for an empty range, one beyond 2^64 or beyond the end of its file; EEXIST for one that
    * overlaps another; ENOSPC when there are too many; EACCES for a file opened for less than the range allows
    */
-  map(
+  prepare(
     address: bigint,
     size: bigint,
     offset: bigint,
@@ -60,12 +61,15 @@ export class DmaTable {
         file.uses++;
         range.file = { fd: file.fd.number, offset, id: file.id };
       }
-      const mapped = { range, file };
-      this.#ranges.splice(index, 0, mapped);
-      return mapped;
+      return { range, file };
     } finally {
       if (file?.fd !== fd) fd?.close();
     }
+  }
+
+  /** Adds a range: from now on it is found. */
+  add(mapped: MappedRange): void {
+    this.#ranges.splice(this.#indexAfter(mapped.range.address), 0, mapped);
   }
 
   /**
@@ -102,7 +106,7 @@ export class DmaTable {
     return this.#ranges.splice(0);
   }
 
-  /** Forgets a range that was taken out. @returns its file for the caller to close, if no other range lies in it */
+  /** Forgets a range that was taken out, or not added. @returns its file for the caller to close, if no other range lies in it */
   letGo({ file }: MappedRange): DmaFile | undefined {
     if (file === undefined || --file.uses > 0) return undefined;
     this.#files.delete(file.key);

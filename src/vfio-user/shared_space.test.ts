@@ -5,10 +5,11 @@ import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { openFiles } from "../../test/vfio_user/open_files.js";
 import { message, RawClient } from "../../test/vfio_user/raw_client.js";
-import { createMemfd, F_SEAL_SHRINK, type Fd } from "../os/index.js";
+import { createMemfd, F_SEAL_SHRINK, type Fd, POLLIN, pollOne } from "../os/index.js";
 import {
   Container,
   ContainerMember,
+  DEVICE_INFO_SIZE,
   type DmaRange,
   VFIO_DMA_UNMAP_FLAG_ALL,
   type VfioDevice,
@@ -85,11 +86,29 @@ function attached(index: number): RawClient {
   return client;
 }
 
+/** Asks for a map. */
+function sendMap(client: RawClient, address: bigint, size: bigint, offset = address, fds: Fd[] = [memory]): void {
+  client.send(Command.DMA_MAP, encodeDmaMap({ argsz: 32, flags: 3, offset, address, size }), fds);
+}
+
+function sendUnmap(client: RawClient, address: bigint, size: bigint): void {
+  client.send(Command.DMA_UNMAP, encodeDmaUnmap({ argsz: 24, flags: 0, address, size }));
+}
+
+function hasReply(client: RawClient): boolean {
+  return pollOne(client.stream.socket, POLLIN, 0) !== 0;
+}
+
+/** The errno of the next reply, for which the server is given time. */
+function errnoOf(client: RawClient): number {
+  for (const end = performance.now() + 2000; !hasReply(client) && performance.now() < end; ) server.step(1);
+  return client.receive(0)?.error ?? -1;
+}
+
 /** @returns the errno of the reply */
 function map(client: RawClient, address: bigint, size: bigint, offset = address, fds: Fd[] = [memory]): number {
-  client.send(Command.DMA_MAP, encodeDmaMap({ argsz: 32, flags: 3, offset, address, size }), fds);
-  run();
-  return client.receive(0)?.error ?? -1;
+  sendMap(client, address, size, offset, fds);
+  return errnoOf(client);
 }
 
 test("clients of one assignment map the same memory, each by a descriptor of its own, and it counts once", () => {
@@ -129,6 +148,66 @@ test("a client that maps something else over another's memory is told EEXIST, an
   first.close();
   run();
   assert.equal(map(second, 0n, 4n * PAGE), EEXIST, "its own");
+  assert.equal(map(second, 4n * PAGE, PAGE), 0);
+});
+
+/** The second client has asked for what the first one's range is in the way of, and for something else behind it. */
+function whileWaiting(): { first: RawClient; second: RawClient } {
+  const [first, second] = [attached(0), attached(1)];
+  assert.equal(map(first, 0n, 4n * PAGE), 0);
+  sendMap(second, 0n, 8n * PAGE);
+  second.send(Command.DEVICE_GET_INFO, new Uint8Array(DEVICE_INFO_SIZE).fill(DEVICE_INFO_SIZE, 0, 1), [], { id: 7 });
+  run();
+  assert.ok(!hasReply(second), "it waits");
+  return { first, second };
+}
+
+test("a map waits for another member's range to go, what its client sends waits behind it, and others are served", () => {
+  const { first, second } = whileWaiting();
+  const third = attached(2);
+  assert.equal(map(third, 64n * PAGE, PAGE), 0);
+  sendUnmap(first, 0n, 4n * PAGE);
+  assert.equal(errnoOf(first), 0);
+  assert.equal(errnoOf(second), 0);
+  run();
+  assert.equal(second.receive(0)?.id, 7);
+  assert.equal(map(first, 0n, 8n * PAGE), 0);
+  assert.deepEqual([container.rangeCount, container.pinnedBytes], [2, 9n * PAGE]);
+});
+
+test("a map that waits for a client that leaves is answered when that has left", () => {
+  const { first, second } = whileWaiting();
+  first.close();
+  assert.equal(errnoOf(second), 0);
+  assert.equal(container.pinnedBytes, 8n * PAGE);
+});
+
+test("a client that vanishes while its map waits has mapped nothing, and the next one need not wait for that", () => {
+  const { second } = whileWaiting();
+  second.close();
+  run();
+  attached(1);
+  assert.equal(devices[1]?.mapped.size, 0);
+  assert.equal(container.rangeCount, 1);
+});
+
+test("a server that stops while a map waits lets its descriptor go", () => {
+  whileWaiting();
+  server.close();
+  assert.equal(container.rangeCount, 0);
+});
+
+test("a map that has waited half a second in vain is refused, and that client's next ones at once", () => {
+  const { second } = whileWaiting();
+  const began = performance.now();
+  assert.equal(errnoOf(second), EEXIST);
+  const waited = performance.now() - began;
+  assert.ok(waited > 300 && waited < 1500, `${waited} ms`);
+  run();
+  assert.equal(second.receive(0)?.id, 7);
+  const again = performance.now();
+  for (let page = 0n; page < 4n; page++) assert.equal(map(second, page * PAGE, PAGE), EEXIST);
+  assert.ok(performance.now() - again < 400);
   assert.equal(map(second, 4n * PAGE, PAGE), 0);
 });
 

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import fc from "fast-check";
 import { Container, ContainerMember } from "./container.js";
 import type { DeviceClient, DmaRange, VfioDevice, VfioRegion } from "./device.js";
 import { VfioError } from "./error.js";
-import { pause, runToEnd, type Steps } from "./steps.js";
+import { pause, runToEnd, type Steps, type Wait } from "./steps.js";
 
 const PAGE = 4096n;
 const NO_CLIENT = {} as DeviceClient;
@@ -101,7 +102,7 @@ for (const [name, range] of different) {
     second.dmaUnmapped(again(base));
     first.dmaUnmapped(base);
     second.dmaMapped(range);
-    assert.deepEqual([container.rangeCount, container.pinnedBytes], [1, range.size]);
+    assert.deepEqual([container.rangeCount, container.pinnedBytes], [1, range.file === undefined ? 0n : range.size]);
   });
 }
 
@@ -118,11 +119,13 @@ test("a member that maps its own range again is refused, and ranges side by side
   throwsCode("EINVAL", () => member.dmaMapped(guestRange((1n << 64n) - PAGE, PAGE + 1n)));
 });
 
-test("memory without a file is the same when its addresses are", () => {
+test("memory without a file is the same when its addresses are, and pins nothing", () => {
   const { container, members: all } = members(2);
   const range: DmaRange = { address: 0n, size: PAGE, readable: true, writable: true };
   for (const member of all) member.dmaMapped({ ...range });
-  assert.equal(container.rangeCount, 1);
+  assert.deepEqual([container.rangeCount, container.pinnedBytes], [1, 0n]);
+  for (const member of all) member.dmaUnmapped({ ...range });
+  assert.deepEqual([container.rangeCount, container.pinnedBytes], [0, 0n]);
 });
 
 test("a map that the device refuses is nobody's, and one that another member has stays that one's", () => {
@@ -314,6 +317,134 @@ test("a member has the optional methods that its device has, and passes everythi
     ["whole", "close"],
     ["whole", "afterClose"],
   ]);
+});
+
+/** Runs what a member does before a map up to its first wait. @returns whether that can be over, undefined when there is none */
+function waitOf(member: ContainerMember, range: DmaRange): { isOver: () => boolean; steps: Steps } | undefined {
+  const steps = member.beforeDmaMap(range);
+  const result = steps.next();
+  return result.done === true ? undefined : { isOver: () => result.value.done?.() === true, steps };
+}
+
+test("only a range of other members makes a map wait, until the last of them has unmapped it or its client is gone", () => {
+  const { members: all } = members(3);
+  const [first, second, third] = all as [ContainerMember, ContainerMember, ContainerMember];
+  for (const member of all) member.open(NO_CLIENT);
+  const wider = guestRange(8n * PAGE, 8n * PAGE);
+  assert.equal(waitOf(first, base), undefined, "nothing is there");
+  first.dmaMapped(base);
+  assert.equal(waitOf(second, again(base)), undefined, "the same");
+  assert.equal(waitOf(first, wider), undefined, "its own will not go while it waits");
+  second.dmaMapped(again(base));
+  const [waits, leaves] = [waitOf(third, wider), waitOf(third, wider)];
+  first.dmaUnmapped(base);
+  assert.equal(waits?.isOver(), false);
+  second.dmaUnmapped(base);
+  assert.equal(waits?.isOver(), true);
+  second.dmaMapped(base);
+  assert.equal(leaves?.isOver(), false);
+  third.close();
+  assert.equal(leaves?.isOver(), true);
+});
+
+test("a client that has waited in vain once is not made to wait again, and the next one is", () => {
+  const { members: all } = members(2);
+  const [first, second] = all as [ContainerMember, ContainerMember];
+  first.open(NO_CLIENT);
+  second.open(NO_CLIENT);
+  first.dmaMapped(base);
+  const wider = guestRange(8n * PAGE, 8n * PAGE);
+  const began = performance.now();
+  runToEnd(second.beforeDmaMap(wider));
+  assert.ok(performance.now() - began >= 499);
+  throwsCode("EEXIST", () => second.dmaMapped(wider));
+  assert.equal(waitOf(second, wider), undefined);
+  second.close();
+  second.open(NO_CLIENT);
+  assert.notEqual(waitOf(second, wider), undefined);
+});
+
+test("a member waits for what its device waits for, too", () => {
+  const waited: bigint[] = [];
+  class Waiting extends Listener {
+    *beforeDmaMap({ address }: DmaRange): Steps {
+      yield* pause(0);
+      waited.push(address);
+    }
+  }
+  runToEnd(new ContainerMember(new Waiting(), new Container()).beforeDmaMap(base));
+  assert.deepEqual(waited, [base.address]);
+});
+
+/** Cuts 64 pages into ranges, each of one of three files or empty, as a guest's memory is laid out at one time. */
+const layouts = fc.array(
+  fc.array(fc.record({ pages: fc.integer({ min: 1, max: 12 }), file: fc.integer({ min: 0, max: 3 }) }), {
+    minLength: 1,
+    maxLength: 10,
+  }),
+  { minLength: 1, maxLength: 6 },
+);
+
+function rangesOf(layout: readonly { pages: number; file: number }[]): Map<string, DmaRange> {
+  const ranges = new Map<string, DmaRange>();
+  let page = 0n;
+  for (const { pages, file } of layout) {
+    const range = guestRange(page * PAGE, BigInt(pages) * PAGE, { file: { fd: 3, offset: 0n, id: `1:${file}` } });
+    if (file > 0) ranges.set(`${page} ${pages} ${file}`, range);
+    page += BigInt(pages);
+  }
+  return ranges;
+}
+
+/** What one client says of a change of the layout: first all that goes, then all that comes. */
+function* follow(member: ContainerMember, gone: readonly DmaRange[], come: readonly DmaRange[]): Steps {
+  for (const range of gone) {
+    yield { deadline: 0 };
+    member.dmaUnmapped(again(range));
+  }
+  for (const range of come) {
+    yield { deadline: 0 };
+    yield* member.beforeDmaMap(again(range));
+    member.dmaMapped(again(range));
+  }
+}
+
+/** Runs all to their ends, each time one of those that can go on whatever the time is. */
+function interleave(all: readonly Steps[], choose: () => number): void {
+  const running = all.map((steps) => ({ steps, wait: { deadline: 0 } as Wait }));
+  while (running.length > 0) {
+    const free = running.filter(({ wait }) => wait.deadline === 0 || wait.done?.() === true);
+    const next = free[choose() % free.length];
+    assert.ok(next !== undefined, "all wait for each other");
+    const result = next.steps.next();
+    if (result.done === true) running.splice(running.indexOf(next), 1);
+    else next.wait = result.value;
+  }
+}
+
+test("clients that change from layout to layout as QEMU does all have the same ranges, however they interleave", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 2, max: 6 }), layouts, fc.infiniteStream(fc.nat()), (count, all, choices) => {
+      const { container, devices, members: clients } = members(count);
+      for (const client of clients) client.open(NO_CLIENT);
+      let before = new Map<string, DmaRange>();
+      for (const layout of all) {
+        const after = rangesOf(layout);
+        const gone = [...before].filter(([name]) => !after.has(name)).map(([, range]) => range);
+        const come = [...after].filter(([name]) => !before.has(name)).map(([, range]) => range);
+        // Nothing of the next change is said before everybody has answered.
+        interleave(
+          clients.map((client) => follow(client, gone, come)),
+          () => Number(choices.next().value),
+        );
+        const addresses = new Set([...after.values()].map(({ address }) => address));
+        for (const { mapped } of devices) assert.deepEqual(mapped, addresses);
+        assert.equal(container.rangeCount, after.size);
+        before = after;
+      }
+    }),
+    { numRuns: 300 },
+  );
 });
 
 test("18 members that map 10,000 ranges each take microseconds for each", () => {

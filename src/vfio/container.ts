@@ -2,9 +2,15 @@ import type { DeviceClient, DmaRange, Ioeventfd, VfioDevice, VfioIrq, VfioRegion
 import { VfioError } from "./error.js";
 import type { IrqSet } from "./irq_set.js";
 import { type AddressRange, RangeIndex } from "./range_index.js";
-import type { Steps } from "./steps.js";
+import { type Steps, waitUntil } from "./steps.js";
 
 const END = 1n << 64n;
+
+/**
+ * How long a map waits for another member's range to go, in milliseconds. Clients like QEMU wait some seconds for the
+ * answer, so there is room for it.
+ */
+const PATIENCE = 500;
 
 /** A range of the address space, as all members have it that mapped it. */
 interface SharedRange extends AddressRange {
@@ -35,7 +41,10 @@ export class Container {
   readonly #deviceMemory = new Map<string, DeviceMemory>();
   #pinnedBytes = 0n;
 
-  /** Bytes of the host's memory that are mapped for DMA, each range counted once; those of devices are not among them. */
+  /**
+   * Bytes of the host's memory that are mapped for DMA, each range counted once. Those of devices are not among them, nor
+   * those without a file: what is reached by messages cannot be pinned.
+   */
   get pinnedBytes(): bigint {
     return this.#pinnedBytes;
   }
@@ -65,6 +74,12 @@ export class Container {
   unregisterDeviceMemory(id: string): void {
     const memory = this.#deviceMemory.get(id);
     if (memory !== undefined && --memory.uses === 0) this.#deviceMemory.delete(id);
+  }
+
+  /** Whether a range of other members is in the way of one that a member wants to map. */
+  isTaken(member: object, range: DmaRange): boolean {
+    const known = this.#ranges.overlapping(range.address, range.size);
+    return known !== undefined && !isSame(known, range) && this.#members.get(member)?.has(known) !== true;
   }
 
   /**
@@ -100,7 +115,7 @@ export class Container {
 
   #add(range: DmaRange): SharedRange {
     const { address, size, readable, writable, file } = range;
-    const isPinned = !this.#isDeviceMemory(range);
+    const isPinned = file !== undefined && !this.#isDeviceMemory(range);
     const access = { readable, writable };
     const shared = { address, size, ...access, fileId: file?.id, offset: file?.offset ?? 0n, isPinned, uses: 0 };
     this.#ranges.add(shared);
@@ -139,12 +154,21 @@ function describe({ address, size }: AddressRange): string {
  * A device whose DMA address space is a container's: the device hears only of maps that fit those of the other members.
  * While it is open its own memory (`VfioRegion.deviceMemory`) is registered with the container. Otherwise it is the
  * device itself, and has those optional methods that the device has.
+ *
+ * A map waits while another member's range is in its way. The client behind all of them changes one address space, QEMU
+ * for example the guest's, and tells each member of it by a connection of its own, which are not read in step: first to
+ * unmap what goes, then to map what comes, and nothing of the next change before everybody has answered. So whatever is in
+ * the way belongs to a member that has not yet read its unmapping; that one comes before all its maps of this change,
+ * hence behind none that waits, and members never wait for each other. A client of whom this is not so finds out after
+ * one wait, and is then refused at once.
  */
 export class ContainerMember implements VfioDevice {
   readonly #inner: VfioDevice;
   readonly #container: Container;
   /** Names of the memory that was registered when the client came. */
   #registered: string[] = [];
+  /** There is a client, and it has not waited in vain yet. */
+  #isPatient = false;
   declare readonly reset?: () => Steps;
   declare readonly beforeOpen?: () => Steps;
   declare readonly afterClose?: () => Steps;
@@ -180,6 +204,7 @@ export class ContainerMember implements VfioDevice {
   }
 
   open(client: DeviceClient): void {
+    this.#isPatient = true;
     try {
       this.#registerMemory();
       this.#inner.open?.(client);
@@ -190,12 +215,20 @@ export class ContainerMember implements VfioDevice {
   }
 
   close(): void {
+    this.#isPatient = false;
     try {
       this.#inner.close?.();
     } finally {
       this.#container.leave(this);
       this.#unregisterMemory();
     }
+  }
+
+  /** Waits until no other member's range is in the way, for half a second at most and only until it was in vain. */
+  *beforeDmaMap(range: DmaRange): Steps {
+    if (this.#inner.beforeDmaMap !== undefined) yield* this.#inner.beforeDmaMap(range);
+    const isOver = () => !this.#isPatient || !this.#container.isTaken(this, range);
+    if (!(yield* waitUntil(isOver, PATIENCE))) this.#isPatient = false;
   }
 
   /** @throws {VfioError} as {@link Container.map}, and what the device throws; neither of them has the range then */

@@ -152,6 +152,11 @@ export interface VfioDevice {
    */
   setIrqs?(set: IrqSet, eventfds: readonly number[]): void;
 
+  /**
+   * What a range has to wait for before it is mapped. The client's next message waits for the end of that, everybody else
+   * does not; a client that goes meanwhile has mapped nothing. What it throws refuses the range.
+   */
+  beforeDmaMap?(range: DmaRange): Steps;
   /** A range was mapped or is about to be unmapped, for devices whose DMA is somebody else's (the kernel's). */
   dmaMapped?(range: DmaRange): void;
   dmaUnmapped?(range: DmaRange): void;
