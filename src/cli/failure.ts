@@ -1,3 +1,5 @@
+import { errnoInWords } from "../host/error.js";
+
 /** Exit codes: 0 fine, 1 a finding, 2 bad input or failure. */
 export const EXIT_FINDING = 1;
 export const EXIT_FAILURE = 2;
@@ -19,5 +21,7 @@ export function failureLine(error: unknown): string {
   const known = error instanceof Error && "code" in error;
   const message = error instanceof Error ? error.message : String(error);
   const line = message.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, " ").trim();
-  return known ? line : `internal error: ${line} (set LINKFENCE_DEBUG=1 for the stack, and report it)`;
+  // What a system call has failed with ends in the code alone.
+  const words = line.replace(/: (E[A-Z]+)$/, (_, errno: string) => `: ${errnoInWords(errno)}`);
+  return known ? words : `internal error: ${line} (set LINKFENCE_DEBUG=1 for the stack, and report it)`;
 }

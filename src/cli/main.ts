@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
+import { errnoInWords, errnoOf } from "../host/error.js";
 import { EXIT_FAILURE, failureLine, UsageError } from "./failure.js";
 import { registerServing } from "./serving.js";
 import { addAssignOption, addIntentOptions, addSourceOptions } from "./source.js";
@@ -122,7 +123,7 @@ function surviveBrokenOutput(): void {
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (reported || error.code === "EPIPE") return;
     reported = true;
-    fail(error);
+    fail(new UsageError(`standard output cannot be written: ${errnoInWords(errnoOf(error))}`));
     process.once("exit", () => {
       process.exitCode = EXIT_FAILURE;
     });

@@ -7,7 +7,8 @@ import type { ServedAssignmentJson, ServedJson } from "./serving_json.js";
 
 /** What to paste for each of these assignments, and what one has to know for it. */
 export function pasteLines(assignments: readonly ServedAssignmentJson[]): string[] {
-  const lines = assignments.flatMap(({ name, members, qemu, libvirt }) => {
+  const lines = assignments.flatMap(({ name, members, functions, qemu, libvirt }) => {
+    if (functions.length === 0) return [];
     const what = paint("bold", `${name} (${members.join(" ")})`);
     if (libvirt !== undefined) return ["", `${what}: add to its domain, with virsh edit`, "", libvirt];
     return ["", `${what}: after qemu-system-x86_64 -machine q35 ...`, "", ...shellLines(qemu ?? [])];
