@@ -71,7 +71,7 @@ test("a bridge has its two BARs, config space, INTA and the ATSD region, and BAR
   withBridge(false, ({ bridge }) => {
     const bars = [[0x20000, false], none, [0x10000, false], none, none, none];
     assert.deepEqual(describe(bridge), [...bars, none, config, none, atsd]);
-    assert.deepEqual(bridge.irqs, [{ count: 1, flags: 7 }, none, none, none, none]);
+    assert.deepEqual(bridge.irqs, [{ count: 1, flags: 7 }, none, none, { count: 1, flags: 9 }, none]);
     assert.deepEqual(bridge.warnings, []);
     assert.deepEqual(read(bridge, CONFIG, 0), [0x14, 0x10, 0xea, 0x04]);
   });

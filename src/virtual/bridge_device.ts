@@ -3,9 +3,11 @@ import {
   VFIO_IRQ_INFO_AUTOMASKED,
   VFIO_IRQ_INFO_EVENTFD,
   VFIO_IRQ_INFO_MASKABLE,
+  VFIO_IRQ_INFO_NORESIZE,
   VFIO_PCI_BAR4_REGION_INDEX,
   VFIO_PCI_BAR5_REGION_INDEX,
   VFIO_PCI_CONFIG_REGION_INDEX,
+  VFIO_PCI_ERR_IRQ_INDEX,
   VFIO_PCI_INTX_IRQ_INDEX,
   VFIO_PCI_NUM_IRQS,
   VFIO_PCI_NUM_REGIONS,
@@ -182,10 +184,11 @@ function findAtsd({ machine }: VirtualMachine, address: PciAddress, pageSize: nu
   }
 }
 
-/** As vfio-pci describes them: INTA, which nothing here raises. */
+/** As vfio-pci describes them: INTA, and the one for errors, as with every Express function. Nothing here raises either. */
 function describeIrqs(): (VfioIrq | undefined)[] {
   const irqs = new Array<VfioIrq | undefined>(VFIO_PCI_NUM_IRQS).fill(undefined);
   const flags = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED;
   irqs[VFIO_PCI_INTX_IRQ_INDEX] = { count: 1, flags };
+  irqs[VFIO_PCI_ERR_IRQ_INDEX] = { count: 1, flags: VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE };
   return irqs;
 }

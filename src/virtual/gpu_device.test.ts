@@ -78,7 +78,7 @@ test("regions and interrupts are those of a V100, by the numbers that vfio-pci g
       { count: 1, flags: 0x7 },
       { count: 1, flags: 0x9 },
       undefined,
-      undefined,
+      { count: 1, flags: 0x9 },
       undefined,
     ]);
     assert.equal(device.memory.size, 16 * GIB);

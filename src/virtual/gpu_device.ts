@@ -8,6 +8,7 @@ import {
   VFIO_PCI_BAR1_REGION_INDEX,
   VFIO_PCI_BAR3_REGION_INDEX,
   VFIO_PCI_CONFIG_REGION_INDEX,
+  VFIO_PCI_ERR_IRQ_INDEX,
   VFIO_PCI_INTX_IRQ_INDEX,
   VFIO_PCI_MSI_IRQ_INDEX,
   VFIO_PCI_NUM_IRQS,
@@ -235,11 +236,15 @@ export class GpuDevice implements VfioDevice {
   }
 }
 
-/** As vfio-pci describes them. Errors and requests to let go are never signalled here, so there are no such interrupts. */
+/**
+ * As vfio-pci describes them. It offers the one for errors with every Express function, and hypervisors warn where it is
+ * missing; nothing here raises it. Nobody is ever asked to let go, so there is no interrupt for that.
+ */
 function describeIrqs(): (VfioIrq | undefined)[] {
   const irqs = new Array<VfioIrq | undefined>(VFIO_PCI_NUM_IRQS).fill(undefined);
   const intx = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED;
   irqs[VFIO_PCI_INTX_IRQ_INDEX] = { count: 1, flags: intx };
   irqs[VFIO_PCI_MSI_IRQ_INDEX] = { count: 1, flags: VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE };
+  irqs[VFIO_PCI_ERR_IRQ_INDEX] = { count: 1, flags: VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE };
   return irqs;
 }
