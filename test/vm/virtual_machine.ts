@@ -60,6 +60,8 @@ process.on("exit", () => {
 export class VirtualMachine {
   /** Lines of the console and of QEMU's stderr, in the order in which they came. */
   readonly console: string[] = [];
+  /** Those of QEMU's stderr alone. */
+  readonly complaints: string[] = [];
   /** What the job reported as `result KEY VALUE`. */
   readonly results = new Map<string, string>();
   readonly qmp: Qmp;
@@ -87,7 +89,11 @@ export class VirtualMachine {
       options.onConsole?.(text);
     };
     if (output) onLines(output as Readable, onConsole);
-    if (errors) onLines(errors as Readable, onConsole);
+    const onComplaint = (text: string) => {
+      this.complaints.push(text);
+      onConsole(text);
+    };
+    if (errors) onLines(errors as Readable, onComplaint);
     this.#line = line as Duplex;
     this.#line.on("error", () => {});
     onLines(this.#line, (text) => this.#receive(text));

@@ -7,6 +7,7 @@ import type { CheckContext } from "../run_check.js";
 import { VirtualMachine } from "../virtual_machine.js";
 import { BLOCK, Pattern } from "./guest/pattern.mjs";
 import type { LinkfenceServer } from "./linkfence_server.js";
+import { checkQuiet } from "./quiet_qemu.js";
 
 /** The NVLink2 RAM region, the first after the fixed ones: a window of 128 GiB onto 16 GiB. */
 const RAM_REGION = VFIO_PCI_NUM_REGIONS;
@@ -68,6 +69,7 @@ export class CoherentRam {
     guest.proceed();
     const { reason } = await guest.ended;
     report.addResults("coherent RAM", guest.results, RESULTS);
+    await checkQuiet(report, "coherent RAM", [guest]);
     assert.equal(reason, "done");
     for (const window of windows) window.unmap();
   }

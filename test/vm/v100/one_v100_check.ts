@@ -12,6 +12,7 @@ import { CoherentRam } from "./coherent_ram.js";
 import { firstLook } from "./first_look.js";
 import { LinkfenceServer } from "./linkfence_server.js";
 import { checkConfigLists, checkDetails, checkListing, checkNumbers } from "./lspci_listing.js";
+import { checkQuiet } from "./quiet_qemu.js";
 
 /** Seconds for each part; alone on two processors they take a third of that. */
 const ONE_GUEST_BUDGET = 75;
@@ -77,6 +78,7 @@ class OneV100Check {
     await this.#report.scenario("one V100", ONE_GUEST_BUDGET, this.#guests, () => this.#oneGuest());
     await new CoherentRam(this.context, this.server, "vm2").run(RAM_BUDGET);
     await this.#report.scenario("changes beside a guest", CHANGES_BUDGET, this.#guests, () => this.#changes());
+    await checkQuiet(this.#report, "one V100", this.#guests);
     await this.#report.run("nothing went wrong on the server's side, and it ends in good order", async () => {
       const wrong = this.server.events.filter(({ event, step }) => event === "error" || step === "failed");
       assert.deepEqual(wrong, []);

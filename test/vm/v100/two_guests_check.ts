@@ -12,6 +12,7 @@ import { guestFiles } from "../guest_files.js";
 import { type CheckContext, runCheck } from "../run_check.js";
 import { VirtualMachine } from "../virtual_machine.js";
 import { LinkfenceServer } from "./linkfence_server.js";
+import { checkQuiet } from "./quiet_qemu.js";
 import { readmeExample } from "./readme_example.js";
 import type { UnfencedSockets } from "./unfenced_serving.js";
 
@@ -97,6 +98,7 @@ class TwoGuestsCheck {
       await this.#memories(server);
       for (const machine of machines) machine.kill();
       await Promise.all(machines.map((machine) => machine.ended));
+      await checkQuiet(this.#report, "two guests", machines);
     });
     await server.end();
   }
