@@ -1,6 +1,7 @@
 // Runs every test file, or those whose path contains one of the words given: `npm test -- lspci`.
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { root } from "./setup.mjs";
 
@@ -18,8 +19,12 @@ if (files.length === 0) {
   console.error(`no test file matches ${words.join(" ")}`);
   process.exit(2);
 }
-const { status } = spawnSync(process.execPath, ["--import", "tsx", "--test", ...files], {
-  cwd: root,
-  stdio: "inherit",
-});
+const { status } = spawnSync(
+  process.execPath,
+  ["--import", "tsx", "--test", `--test-concurrency=${availableParallelism()}`, ...files],
+  {
+    cwd: root,
+    stdio: "inherit",
+  },
+);
 process.exit(status ?? 1);

@@ -28,6 +28,7 @@ test("nonsense is refused with a line that says what is expected", () => {
     [["../x=GPU0"], /assignment name/],
     [["-x=GPU0"], /assignment name/],
     [["host=GPU0"], /"host" is reserved/],
+    [["Host=GPU0"], /"Host" is reserved/],
     [["a=GPU9"], /sequoia has no GPU "GPU9"; its GPUs are GPU0, GPU1/],
     [["a=0009:00:00.0"], /has no GPU/],
     [["a=GPU0", "a=GPU1"], /given twice/],

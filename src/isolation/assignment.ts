@@ -40,8 +40,9 @@ export function parseAssignments(machine: Machine, texts: readonly string[]): As
 
 /** @throws AssignmentError for a name that is empty, reserved or has characters that do not belong in a file name. */
 function checkName(name: string): void {
-  if (name === HOST) {
-    throw new AssignmentError(`"host" is reserved: GPUs in no assignment belong to the host already`);
+  // In any case, for whoever reads "HOST" in a table takes it for the host.
+  if (name.toLowerCase() === HOST) {
+    throw new AssignmentError(`"${name}" is reserved: GPUs in no assignment belong to the host already`);
   }
   if (!NAME.test(name)) {
     throw new AssignmentError(

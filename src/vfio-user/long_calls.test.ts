@@ -73,10 +73,8 @@ test("steps that a message begins are answered when they end, each for itself, a
     server.call(message).then(note),
   );
   const client = new VfioUserClient(path);
-  const began = performance.now();
   client.read(0, 0, 4);
-  assert.ok(performance.now() - began < 20);
-  await sleep(100);
+  await Promise.all([calls[0], calls[2], calls[4]]);
   assert.deepEqual(order, ["first,second", "after 20", "after 60"]);
   await server.call(["tell"]);
   await Promise.all(calls);

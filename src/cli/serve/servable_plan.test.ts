@@ -29,3 +29,10 @@ test("what cannot be kept apart while it is served is refused, and says that not
   assert.throws(() => plan(strange, ["a=GPU0"]), { code: "EUSAGE", message: /nothing was touched.*GPU0/ });
   assert.throws(() => plan(strange, ["a=GPU1"]), { code: "EUSAGE", message: /nothing was touched.*GPU0/ });
 });
+
+test("an assignment without a GPU is refused: nothing of it would be served", () => {
+  const machine = builtinMachine("sequoia");
+  const assignments = [{ name: "nic", members: ["0004:00:00.0"] }];
+  const options = { includeHost: false };
+  assert.throws(() => planToServe(machine, assignments, options), { code: "EUSAGE", message: /nic has no GPU/ });
+});

@@ -8,7 +8,7 @@ import type { ServingData } from "./messages.js";
 /**
  * The plan for serving these assignments: each of their GPUs may be reset at any time.
  * @throws UsageError for a plan that does not isolate, that leaves a link cut at one end only because a driver of the host
- * has the other, or that hands out a GPU without a fence
+ * has the other, or that hands out a GPU without a fence, and for an assignment that has no GPU
  */
 export function planToServe(
   machine: Machine,
@@ -18,6 +18,11 @@ export function planToServe(
   const options = { resetAll: true, includeHost, ...(isolateNvlink !== undefined && { isolateNvlink }) };
   const plan = makePlan(machine, assignments, options);
   refuseUnlessIsolated(plan);
+  const gpus = new Set(machine.gpus.map(({ address }) => address));
+  const empty = assignments.find(({ members }) => !members.some((member) => gpus.has(member)));
+  if (empty !== undefined) {
+    throw new UsageError(`nothing was touched: assignment ${empty.name} has no GPU, so nothing of it would be served`);
+  }
   const bound = plan.problems.find(({ kind }) => kind === "host-gpu-bound");
   if (bound !== undefined) throw new UsageError(`nothing was touched: ${bound.message}; ${bound.action}`);
   const bare = plan.gpus.find(({ assignment, untouched }) => assignment !== HOST && untouched);
