@@ -58,6 +58,9 @@ export class Attack {
   #trusted = true;
   #negotiated = false;
   #over = false;
+  /** A message is on its way: answers on the same socket have to come after it. */
+  #sending = false;
+  #answers: Uint8Array[] = [];
   sent = 0;
 
   /** @param random decides how DMA messages are answered */
@@ -141,13 +144,22 @@ export class Attack {
     if (!this.#negotiated && (header.flags & FLAG_NO_REPLY) !== 0) this.#trusted = false;
     const pieces = random.once(6) ? 1 + random.below(5) : 1;
     const carrier = random.below(pieces);
+    this.#sending = true;
     for (let at = 0, piece = 0; at < bytes.length && !this.#over; piece++) {
       const last = piece >= pieces - 1;
       const length = last ? bytes.length - at : 1 + random.below(bytes.length - at);
       this.#send(bytes.subarray(at, at + length), piece === carrier ? fds : []);
       at += length;
     }
+    this.#sendAnswers();
     this.sent++;
+  }
+
+  #sendAnswers(): void {
+    this.#sending = true;
+    for (let answer = this.#answers.shift(); answer !== undefined; answer = this.#answers.shift())
+      this.#send(answer, []);
+    this.#sending = false;
   }
 
   /** A message that ends too early; what follows is taken for its rest. */
@@ -213,7 +225,8 @@ export class Attack {
     }
     if ((reply.flags & FLAG_TYPE_MASK) === FLAG_TYPE_COMMAND) {
       const answer = this.#answer(reply);
-      if (answer !== undefined) this.#send(answer, []);
+      if (answer !== undefined) this.#answers.push(answer);
+      if (!this.#sending) this.#sendAnswers();
       return;
     }
     if (!this.#trusted) return;
