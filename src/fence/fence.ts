@@ -226,7 +226,7 @@ export class Fence {
     const known = this.#state.kind === "in force" ? this.#state.stillCut.join() : "";
     this.#state = { kind: "in force", since, snapshot, evidence, stillCut };
     if (stillCut.length === 0 || stillCut.join() === known) return;
-    this.#around.report(this, "awaits reset", `${linksOf(this.#plan, stillCut)} comes up again with its next reset`);
+    this.#around.report(this, "awaits reset", `its next reset brings back ${linksOf(this.#plan, stillCut)}`);
   }
 
   /** @param begun a reset has left the GPU in the middle */
@@ -270,7 +270,7 @@ export class Fence {
     const cut = new Set(reading.snapshot.cut);
     const up = new Set(reading.snapshot.linksUp);
     const open = links.filter((link) => !cut.has(link) || up.has(link));
-    return open.length === 0 ? undefined : `${linksOf(this.#plan, open)} reads as not cut`;
+    return open.length === 0 ? undefined : `not read as cut: ${linksOf(this.#plan, open)}`;
   }
 }
 
