@@ -36,6 +36,7 @@ export class FencedDevice implements VfioDevice {
   readonly mmap?: (region: number, offset: number, length: number) => { fd: number; offset: number };
   readonly ioevent?: (region: number, ioeventfd: Ioeventfd) => void;
   readonly setIrqs?: (set: IrqSet, eventfds: readonly number[]) => void;
+  readonly beforeDmaMap?: (range: DmaRange) => Steps;
   readonly dmaMapped?: (range: DmaRange) => void;
   readonly dmaUnmapped?: (range: DmaRange) => void;
   readonly #inner: VfioDevice;
@@ -83,6 +84,8 @@ export class FencedDevice implements VfioDevice {
         inner.setIrqs?.(set, eventfds);
       };
     }
+    const { beforeDmaMap } = inner;
+    if (beforeDmaMap !== undefined) this.beforeDmaMap = (range) => beforeDmaMap.call(inner, range);
     if (inner.dmaMapped !== undefined) {
       this.dmaMapped = (range) => {
         this.#requireFence();

@@ -356,7 +356,7 @@ test("another plan's cuts are made at once without a reset, and what it keeps co
   const { state } = all.fences.of(GPU0);
   assert.deepEqual(state.kind === "in force" && state.stillCut, [0, 4]);
   const waiting = all.events.find((event) => event.gpu === "GPU0" && event.step === "awaits reset");
-  assert.match(waiting?.detail ?? "", /links 0, 4 of GPU0 comes? up again/);
+  assert.match(waiting?.detail ?? "", /brings back links 0, 4 of GPU0/);
   assert.deepEqual(masks(), [0x1d0000, 0x1d0000, 0x170000]);
   for (const at of [GPU0, GPU1]) run(all.fences.of(at).renew());
   assert.deepEqual(masks(), [0x0c0000, 0x0c0000, 0x170000]);
