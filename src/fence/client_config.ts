@@ -1,14 +1,10 @@
 import { VFIO_PCI_ROM_REGION_INDEX } from "../vfio/constants.js";
 import type { VfioRegion } from "../vfio/device.js";
+import { PCI_BAR0, PCI_CAPABILITIES_POINTER, PCI_ROM, PCI_STATUS, PCI_STATUS_CAPABILITIES } from "./config_offsets.js";
 
 /** The part of config space that has something to virtualise in it: the header and the first list of capabilities. */
 const SIZE = 256;
-const PCI_STATUS = 0x06;
-const PCI_STATUS_CAPABILITIES = 1 << 4;
-const PCI_BARS = 0x10;
 const BARS = 6;
-const PCI_ROM = 0x30;
-const PCI_CAPABILITIES_POINTER = 0x34;
 const BAR_IO = 0x1;
 const BAR_TYPE = 0x6;
 const BAR_64 = 0x4;
@@ -60,7 +56,7 @@ export class ClientConfig {
   /** Puts what is the client's over what was read from the hardware. */
   overlay(offset: number, data: Uint8Array): void {
     const past = Math.min(offset + data.length, this.#end);
-    for (let at = Math.max(offset, PCI_BARS); at < past; at++) {
+    for (let at = Math.max(offset, PCI_BAR0); at < past; at++) {
       const ours = this.#ours[at] ?? 0;
       if (ours !== 0) data[at - offset] = ((data[at - offset] ?? 0) & ~ours) | ((this.#value[at] ?? 0) & ours);
     }
@@ -68,7 +64,7 @@ export class ClientConfig {
 
   /** Takes what is the client's out of a write and gives the hardware the rest. */
   write(offset: number, data: Uint8Array, hardware: WriteConfig): void {
-    if (offset >= this.#end || offset + data.length <= PCI_BARS) {
+    if (offset >= this.#end || offset + data.length <= PCI_BAR0) {
       hardware(offset, data);
       return;
     }
@@ -92,7 +88,7 @@ export class ClientConfig {
 
   #addBars(header: Uint8Array, regions: readonly (VfioRegion | undefined)[]): void {
     for (let index = 0; index < BARS; index++) {
-      const at = PCI_BARS + 4 * index;
+      const at = PCI_BAR0 + 4 * index;
       const size = regions[index]?.size ?? 0;
       const low = header[at] ?? 0;
       const io = (low & BAR_IO) !== 0;

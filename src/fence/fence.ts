@@ -1,6 +1,7 @@
 import type { GpuPlan } from "../isolation/plan.js";
 import type { Evidence } from "../machine/machine.js";
 import type { Steps } from "../vfio/steps.js";
+import { PCI_COMMAND } from "./config_offsets.js";
 import { FenceError, hex32, reasonOf } from "./error.js";
 import type { GpuPort } from "./gpu_port.js";
 import { invariant } from "./invariants.js";
@@ -280,8 +281,6 @@ function cutsOf(plan: GpuPlan): string {
   const mask = disableMask === null ? "" : ` (mask ${hex32(disableMask)})`;
   return `cut ${linksOf(plan, cutLinks)}${mask}`;
 }
-
-const PCI_COMMAND = 0x04;
 
 /** @throws FenceError for a GPU that cannot be fenced, or is not to be touched */
 function strategyOf({ name, part, untouched }: GpuPlan): FenceStrategy {

@@ -4,6 +4,7 @@ import { VfioError } from "../vfio/error.js";
 import type { IrqSet } from "../vfio/irq_set.js";
 import type { Steps } from "../vfio/steps.js";
 import { ClientConfig } from "./client_config.js";
+import { PCI_COMMAND } from "./config_offsets.js";
 import { FenceError, hex32, reasonOf } from "./error.js";
 import type { Fence } from "./fence.js";
 import { GuardedRegisters } from "./guarded_registers.js";
@@ -18,7 +19,6 @@ export interface FencedDeviceOptions {
   onEvent?: (event: FenceEvent) => void;
 }
 
-const PCI_COMMAND = 0x04;
 const CONFIG_BEGIN_OF_OURS = 0x10;
 
 /**

@@ -1,14 +1,12 @@
 import type { Part } from "../machine/machine.js";
 import { isReadable, NV_PMC_BOOT_0, PART_FACTS } from "../machine/part.js";
+import { PCI_BAR0, PCI_COMMAND, PCI_COMMAND_MEMORY } from "./config_offsets.js";
 import { FenceError, hex32 } from "./error.js";
 import type { GpuPort } from "./gpu_port.js";
 
 /** A part that can be fenced. */
 export type FencedPart = Exclude<Part, "unknown">;
 
-const PCI_COMMAND = 0x04;
-const PCI_COMMAND_MEMORY = 1 << 1;
-const PCI_BAR0 = 0x10;
 /** Bits 2..1 of a memory BAR: its width. */
 const PCI_BAR_TYPE = 0x6;
 const PCI_BAR_64 = 0x4;

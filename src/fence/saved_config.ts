@@ -1,3 +1,11 @@
+import {
+  PCI_CAPABILITIES_POINTER,
+  PCI_COMMAND,
+  PCI_COMMAND_MEMORY,
+  PCI_ROM,
+  PCI_STATUS,
+  PCI_STATUS_CAPABILITIES,
+} from "./config_offsets.js";
 import { FenceError, hex32 } from "./error.js";
 import type { GpuPort } from "./gpu_port.js";
 
@@ -11,14 +19,8 @@ interface SavedValue {
 /** What a reset loses of a function's config space, in the order in which it is put back. */
 export type SavedConfig = readonly SavedValue[];
 
-const PCI_COMMAND = 0x04;
-const PCI_COMMAND_MEMORY = 1 << 1;
-const PCI_STATUS = 0x06;
-const PCI_STATUS_CAPABILITIES = 1 << 4;
 const PCI_CACHE_LINE_SIZE = 0x0c;
 const PCI_BARS = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24] as const;
-const PCI_ROM = 0x30;
-const PCI_CAPABILITIES_POINTER = 0x34;
 const PCI_INTERRUPT_LINE = 0x3c;
 const CAPABILITY_EXPRESS = 0x10;
 /** The last place in 256 bytes where a version 2 Express capability has room. */

@@ -375,3 +375,16 @@ test("a register of software's own raises interrupts without a client being ther
     assert.equal(read32(device, COMMAND, CONFIG) & 0x80000, 0x80000, "Interrupt Status");
   });
 });
+
+test("a window that the host's pages do not fit into is no region", () => {
+  const machine = builtinMachine("sequoia");
+  const odd = { ...machine, memory: machine.memory.map((each) => ({ ...each, size: each.size - 4096n })) };
+  for (const [pageSize, warnings] of [
+    [4096, 0],
+    [65536, 1],
+  ] as const) {
+    const device = new GpuDevice(new VirtualMachine(odd), GPU0, { pageSize });
+    assert.deepEqual([device.warnings.length, device.regions[9] === undefined], [warnings, warnings === 1]);
+    device.dispose();
+  }
+});

@@ -32,6 +32,8 @@ const RAM_REGION_INDEX = VFIO_PCI_NUM_REGIONS;
 export interface GpuDeviceOptions {
   /** Bytes of the GPU's memory, a power of two; 16 GiB when absent. */
   memorySize?: number;
+  /** The host's, in bytes; 4096 when absent. */
+  pageSize?: number;
   /** Told of accesses to what is not modelled: each register once, and not without end. */
   onUnmodelled?: (what: string) => void;
 }
@@ -76,7 +78,7 @@ export class GpuDevice implements VfioDevice {
       interruptsChanged: (rearmed) => this.#interrupts.update(rearmed),
       unmodelled: (access, offset) => this.#unmodelled.note(access, offset),
     };
-    const ram = this.#findRam();
+    const ram = this.#findRam(options.pageSize);
     this.#ram = ram.region;
     this.warnings = ram.warnings;
     this.regions = this.#describeRegions();
@@ -203,9 +205,9 @@ export class GpuDevice implements VfioDevice {
     throw new VfioError("EINVAL", `${this.#gpu.gpu.name} has no region ${region} for this`);
   }
 
-  #findRam(): { region: CoherentRamRegion | undefined; warnings: string[] } {
+  #findRam(pageSize: number | undefined): { region: CoherentRamRegion | undefined; warnings: string[] } {
     try {
-      return { region: coherentRamRegion(this.#machine.machine, this.#address, this.memory), warnings: [] };
+      return { region: coherentRamRegion(this.#machine.machine, this.#address, this.memory, pageSize), warnings: [] };
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
       return { region: undefined, warnings: [`no NVLink2 RAM region: ${error.message}; works as over NVLink1`] };

@@ -95,7 +95,7 @@ export class Hardware {
     const { gpuMemory: memorySize, pageSize, ramAsBar } = data;
     const onUnmodelled = (what: string) => this.tell({ kind: "unmodelled", what });
     for (const { address, bridges } of machine.machine.gpus) {
-      const gpu = new GpuDevice(machine, address, { memorySize, onUnmodelled });
+      const gpu = new GpuDevice(machine, address, { memorySize, pageSize, onUnmodelled });
       this.gpus.set(address, gpu);
       for (const [index, bridge] of bridges.entries()) {
         if (this.#bridges.has(bridge) || !machine.machine.bridges.some((each) => each.address === bridge)) continue;
