@@ -19,6 +19,7 @@ export async function extractVmlinux(bzImage: Buffer, tools: ProgramPrefix): Pro
 export class KernelModules {
   readonly #files = new Map<string, string>();
   readonly #builtIn: Set<string>;
+  readonly #added = new Set<string>();
 
   /** @param folder `lib/modules/RELEASE` */
   constructor(
@@ -35,14 +36,14 @@ export class KernelModules {
   }
 
   /**
-   * Adds modules, and those they depend on, to an archive: `/modules/NAME.ko`, and `/modules/order`, a list in the order
-   * in which they load.
+   * Adds modules, and those they depend on, to an archive: `/modules/NAME.ko`, and `/modules/LIST`, a list in the order
+   * in which they load. What is built in is in no list, and what an earlier list has is not added again.
    * @throws {Error} when the kernel lacks one
    */
-  async add(archive: CpioArchive, names: readonly string[]): Promise<void> {
+  async add(archive: CpioArchive, list: string, names: readonly string[]): Promise<void> {
     const order: string[] = [];
     for (const name of names) await this.#addOne(archive, name, order);
-    archive.file("/modules/order", order.map((name) => `${name}\n`).join(""));
+    archive.file(`/modules/${list}`, order.map((name) => `${name}\n`).join(""));
   }
 
   async #addOne(archive: CpioArchive, name: string, order: string[]): Promise<void> {
@@ -51,7 +52,8 @@ export class KernelModules {
     if (file === undefined) throw new Error(`the kernel has no module ${name}`);
     const code = await this.tools.run("usr/bin/xz", ["-dc", file]);
     for (const needed of dependencies(code)) await this.#addOne(archive, needed, order);
-    archive.file(`/modules/${name}.ko`, code);
+    if (!this.#added.has(name)) archive.file(`/modules/${name}.ko`, code);
+    this.#added.add(name);
     order.push(name);
   }
 }

@@ -11,12 +11,15 @@ import { VmCache } from "./vm_cache.js";
 /** The first with `vfio-user-pci` is 10.1; 11.1 is the one checked against. */
 const QEMU_SUITE = "forky";
 const QEMU_PACKAGES = ["qemu-system-x86"];
-/** Linux 6.12, and a userspace of the same age. */
-const GUEST_SUITE = "trixie";
+/** Debian suites by the kernels that they have: trixie 6.12, forky 7.2 or newer; each with a userspace of the same age. */
+export type GuestSuite = "trixie" | "forky";
 const GUEST_KERNEL = "linux-image-amd64";
 const GUEST_PACKAGES = ["busybox-static", "pciutils", "xz-utils", "zstd"];
 const GUEST_PROGRAMS = ["lspci", "setpci"];
 const GUEST_MODULES = ["vfio_pci", "vfio_iommu_type1", "uio_pci_generic"];
+/** Modules that a job loads by `load NAME`, those they depend on with them. */
+const MODULES_ON_DEMAND = ["nvme", "e1000e", "ext4", "bochs", "pci_stub", "9p", "9pnet_virtio", "virtio_pci", "virtio_blk"];
+const GUEST_CONTENTS = [GUEST_KERNEL, ...GUEST_PACKAGES, ...GUEST_MODULES, ...MODULES_ON_DEMAND];
 
 /** What a virtual machine is made of. */
 export interface VmParts {
@@ -33,7 +36,10 @@ export interface VmParts {
  * @param say told in one line of whatever takes longer than a moment
  * @throws {VmUnavailable} when this machine cannot have it
  */
-export async function setUpVm(say: (line: string) => void = () => {}): Promise<VmParts> {
+export async function setUpVm(
+  say: (line: string) => void = () => {},
+  suite: GuestSuite = "trixie",
+): Promise<VmParts> {
   requireApt();
   const cache = new VmCache();
   const [qemu, guest, node] = await allOf([
@@ -41,9 +47,9 @@ export async function setUpVm(say: (line: string) => void = () => {}): Promise<V
       say("downloading QEMU");
       return getQemu(target, work);
     }),
-    cache.entry(recipe("guest", GUEST_SUITE, [GUEST_KERNEL, ...GUEST_PACKAGES, ...GUEST_MODULES]), (target, work) => {
-      say("downloading the guest's kernel and programs");
-      return getGuest(target, work);
+    cache.entry(recipe("guest", suite, GUEST_CONTENTS), (target, work) => {
+      say(`downloading the guest's kernel and programs (${suite})`);
+      return getGuest(target, work, suite);
     }),
     nodeArchive(cache),
   ]);
@@ -69,10 +75,10 @@ async function getQemu(target: string, work: string): Promise<void> {
   await archive.unpackAll(QEMU_PACKAGES, target);
 }
 
-async function getGuest(target: string, work: string): Promise<void> {
+async function getGuest(target: string, work: string, suite: GuestSuite): Promise<void> {
   const toolsFolder = join(work, "tools");
   const kernelFolder = join(work, "kernel");
-  const archive = await AptArchive.open(work, GUEST_SUITE, "amd64");
+  const archive = await AptArchive.open(work, suite, "amd64");
   const image = /linux-image-[0-9][^ ,]*/.exec(await archive.field(GUEST_KERNEL, "Depends"))?.[0];
   if (image === undefined) throw new Error(`no kernel behind ${GUEST_KERNEL}`);
   // The kernel first and alone: its package would draw in what an installed system needs to start.
@@ -89,7 +95,9 @@ async function getGuest(target: string, work: string): Promise<void> {
   for (const folder of ["/dev", "/proc", "/sys", "/tmp"]) base.folder(folder);
   base.copy("/bin/busybox", join(toolsFolder, "usr/bin/busybox"));
   await addPrograms(base, tools, GUEST_PROGRAMS);
-  await new KernelModules(modules, tools).add(base, GUEST_MODULES);
+  const kernelModules = new KernelModules(modules, tools);
+  await kernelModules.add(base, "order", GUEST_MODULES);
+  for (const name of MODULES_ON_DEMAND) await kernelModules.add(base, `${name}.order`, [name]);
   base.close();
 }
 
