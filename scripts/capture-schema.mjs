@@ -67,6 +67,8 @@ const DESCRIPTIONS = {
   "machine.functions[].buses.subordinate": "Highest bus below the bridge.",
   "machine.functions[].parent": "The bridge it hangs under; null on a root bus; absent where only bus numbers tell.",
   "machine.functions[].driver": "The driver that is bound to it.",
+  "machine.functions[].physicalFunction":
+    "The physical function that this one is an SR-IOV virtual function of. Absent: none, or the source does not say.",
   "machine.functions[].numaNode": "NUMA node.",
   "machine.functions[].irq": "Interrupt number.",
   "machine.functions[].damage": "What is wrong with its config space, in words.",

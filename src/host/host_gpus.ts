@@ -1,7 +1,7 @@
 import { identifyGpu } from "../machine/gpu_part.js";
 import type { Gpu, Link } from "../machine/machine.js";
 import type { PciFunction } from "../pci/function.js";
-import { Failure, type HostRoot } from "./host_root.js";
+import type { HostRoot } from "./host_root.js";
 import type { PciListing } from "./pci_sysfs.js";
 import { readSlotLabels } from "./slots.js";
 
@@ -12,10 +12,9 @@ const RESERVED = "host";
  * The GPUs among a host's functions, by slot label where each has one of its own. sysfs does not tell where NVLinks go:
  * a part that has them has all of them, far ends unknown.
  */
-export function readGpus(root: HostRoot, { functions, folders }: PciListing): Gpu[] {
-  const gpus = functions
-    .flatMap((fn) => gpuOf(fn) ?? [])
-    .filter(({ address }) => !isVirtualFunction(root, folders.get(address)));
+export function readGpus(root: HostRoot, { functions }: PciListing): Gpu[] {
+  // SR-IOV virtual functions are parts of a GPU: their physical function has the links.
+  const gpus = functions.filter((fn) => fn.physicalFunction === undefined).flatMap((fn) => gpuOf(fn) ?? []);
   if (gpus.length === 0) return gpus;
   const labels = readSlotLabels(root);
   const names = gpus.map(({ address }) => labels.get(address.slice(0, -2)));
@@ -25,11 +24,6 @@ export function readGpus(root: HostRoot, { functions, folders }: PciListing): Gp
     const name = names[i];
     return name !== undefined && name !== RESERVED && uses.get(name) === 1 ? { ...gpu, name } : gpu;
   });
-}
-
-/** SR-IOV virtual functions are parts of a GPU: their physical function has the links. */
-function isVirtualFunction(root: HostRoot, folder: string | undefined): boolean {
-  return folder !== undefined && !(root.link(`${folder}/physfn`) instanceof Failure);
 }
 
 function gpuOf(fn: PciFunction): Gpu | undefined {

@@ -24,8 +24,8 @@ export interface PciListing {
 }
 
 /**
- * Reads every PCI function that sysfs shows. Six file operations per function: the link that tells its place among the
- * bridges, `config`, `resource`, `numa_node`, `irq` and the link to its driver.
+ * Reads every PCI function that sysfs shows. Seven file operations per function: the link that tells its place among
+ * the bridges, `config`, `resource`, `numa_node`, `irq` and the links to its physical function and its driver.
  */
 export function readPciFunctions(root: HostRoot): PciListing {
   const names = root.list(DEVICES);
@@ -52,6 +52,11 @@ function noPci({ errno }: Failure): Unknown {
   return errno === "ENOENT"
     ? { what: `PCI functions: there is no /${DEVICES}, so this host has no PCI or does not show it`, functions: [] }
     : { what: `PCI functions: /${DEVICES} cannot be read (${errno})`, functions: [], action: "run as root" };
+}
+
+/** The last name of what a link leads to; undefined when there is no such link. */
+function nameAt(link: string | Failure): string | undefined {
+  return link instanceof Failure ? undefined : link.slice(link.lastIndexOf("/") + 1);
 }
 
 /** The folder of each function, where its link leads to one. */
@@ -81,6 +86,8 @@ function readFunction(
   const fn = readConfig(root, address, folder, report);
   const parent = parentOf(address, folder, folders);
   if (parent !== undefined) fn.parent = parent;
+  const physical = nameAt(root.link(`${folder}/physfn`));
+  if (physical !== undefined && isCanonical(physical)) fn.physicalFunction = physical;
   readResources(root, folder, fn, report);
   const numaNode = readNumber(root, `${folder}/numa_node`, 10, report);
   if (numaNode !== undefined && numaNode >= 0 && numaNode <= MAX_NUMA_NODE) fn.numaNode = numaNode;

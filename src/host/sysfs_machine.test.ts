@@ -172,6 +172,7 @@ test("a virtual function has the ids and BARs of the kernel's files and is no GP
   const machine = readHost(madeUpHost(t, { ...HOST, ...madeUpFunction(`pci0000:00/${PORT}`, address, files) }));
   const fn = functionAt(machine, address);
   assert.deepEqual([fn.vendorId, fn.deviceId, fn.bars[0]?.size], [0x10de, 0x20b0, 0x1000000n]);
+  assert.equal(fn.physicalFunction, GPU);
   assert.deepEqual(
     machine.gpus.map((gpu) => gpu.address),
     [GPU],

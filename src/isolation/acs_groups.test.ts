@@ -113,6 +113,22 @@ test("Intel's integrated endpoints are apart although they are functions of one 
   assert.equal(groups([integrated("0000:00:14.0", 0x1022), integrated("0000:00:14.2", 0x1022)]), "00:14.0 00:14.2");
 });
 
+test("virtual functions are apart whatever their numbers, and from their physical function, below a port with ACS", () => {
+  const physical = made("0000:01:00.0", { multifunction: false });
+  const virtual = ["0000:01:00.1", "0000:01:10.0", "0000:01:10.2"].map((address) =>
+    made(address, { physicalFunction: physical.address, multifunction: false }),
+  );
+  const below = [physical, ...virtual];
+  assert.equal(
+    groups([port("0000:00:01.0", "root-port", 1), ...below]),
+    "00:01.0 | 01:00.0 | 01:00.1 | 01:10.0 | 01:10.2",
+  );
+  assert.equal(
+    groups([portWithoutAcs("0000:00:01.0", "root-port", 1), ...below]),
+    "00:01.0 01:00.0 01:00.1 01:10.0 01:10.2",
+  );
+});
+
 test("a bit that a port cannot switch counts as on, one that is off does not", () => {
   const below = (acs: PciFunction["acs"]) => groups([port("0000:00:01.0", "root-port", 1, acs), made("0000:01:00.0")]);
   assert.equal(below({ supported: 0x0d, enabled: 0x0d }), "00:01.0 | 01:00.0");

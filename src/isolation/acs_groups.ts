@@ -178,6 +178,9 @@ class Walk {
   }
 
   #isMultifunction(fn: PciFunction): boolean {
+    // The kernel goes by a virtual function's header alone, whatever its number (drivers/pci/iov.c); it is no part of a
+    // device with the functions beside it.
+    if (fn.physicalFunction !== undefined) return fn.multifunction === true;
     return fn.multifunction === true || splitAddress(fn.address).function > 0 || this.deviceOf(fn).length > 1;
   }
 }

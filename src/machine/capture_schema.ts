@@ -80,6 +80,7 @@ const pciFunction = v.strictObject({
     v.strictObject({ primary: unsigned(0xff), secondary: unsigned(0xff), subordinate: unsigned(0xff) }),
   ),
   parent: v.exactOptional(v.nullable(canonicalAddress)),
+  physicalFunction: v.exactOptional(canonicalAddress),
   driver: v.exactOptional(text),
   numaNode: v.exactOptional(unsigned(0xffff)),
   irq: v.exactOptional(unsigned(0xffffffff)),

@@ -86,6 +86,8 @@ export interface PciFunction {
   buses?: BridgeBuses;
   /** The bridge this function hangs under; `null` on a root bus; absent when only bus numbers can tell. */
   parent?: PciAddress | null;
+  /** The physical function that this one is an SR-IOV virtual function of; absent: none, or the source does not say. */
+  physicalFunction?: PciAddress;
   driver?: string;
   numaNode?: number;
   irq?: number;
