@@ -5,7 +5,17 @@ export type HostErrorCode =
   /** A file could not be read; `errno` says why. */
   | "EREAD"
   /** A file is larger than what is asked for can be. */
-  | "ETOOLARGE";
+  | "ETOOLARGE"
+  /** There is no such function (any more). */
+  | "EGONE"
+  /** A function cannot be taken from its driver, or given to one. */
+  | "EBIND"
+  /** A function was not reset, or has not come back from it. */
+  | "ERESET"
+  /** The registers of a function cannot be reached, or do not answer. */
+  | "EREGISTERS"
+  /** VFIO cannot be had for a function here: no IOMMU, no driver, no permission, a group that is not viable. */
+  | "EVFIO";
 
 /** Something about this host, or a file the user named, that stops the work. The message is one line. */
 export class HostError extends Error {
@@ -43,5 +53,9 @@ const ERRNO_WORDS: Readonly<Record<string, string>> = {
   ENOSPC: "no space left on the device",
   EDQUOT: "disk quota exceeded",
   EROFS: "read-only file system",
+  EBUSY: "in use",
+  EINVAL: "refused",
+  ENODEV: "no such device",
+  ENOTTY: "not possible for this function",
   ERR_INVALID_ARG_VALUE: "not a path",
 };

@@ -1,13 +1,17 @@
+export * from "./call_thread.js";
 export * from "./error.js";
 export * from "./eventfd.js";
 export * from "./fd.js";
 export * from "./file.js";
 export * from "./file_system.js";
-export { libc } from "./libc.js";
+export * from "./ioctl_number.js";
+export { checked, libc } from "./libc.js";
 export * from "./mapping.js";
 export * from "./memfd.js";
 export * from "./native_memory.js";
 export * from "./poll.js";
 export * from "./socket_message.js";
 export { sharedSpareQueues, useSpareQueues } from "./spare_queues.js";
+export * from "./start_worker.js";
 export * from "./unix_socket.js";
+export * from "./unseen_mapping.js";

@@ -39,6 +39,7 @@ export interface Libc {
   epoll_ctl(epoll: number, operation: number, fd: number, event: Pointer): number;
   epoll_wait(epoll: number, events: Pointer, capacity: number, timeout: number): number;
   ioctl(fd: number, request: number, type: "uintptr_t", argument: Pointer): number;
+  getpagesize(): number;
   /** Any call by its number, for those that the C library has no function for. */
   syscall(number: number, a: Pointer, b: Pointer, c: Pointer, d: Pointer, e: Pointer): number;
   /** The errno of this thread's last failed call. */
@@ -83,6 +84,7 @@ const PROTOTYPES = [
   "int epoll_ctl(int, int, int, uintptr_t)",
   "int epoll_wait(int, uintptr_t, int, int)",
   "int ioctl(int, unsigned long, ...)",
+  "int getpagesize()",
   "int64_t syscall(int64_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t)",
 ];
 

@@ -71,8 +71,10 @@ export class Poller {
     this.#control(EPOLL_CTL_MOD, fd, events, token);
   }
 
+  /** Does nothing after {@link close}, which ends all watches. */
   remove(fd: Fd, token: number): void {
     this.#watchers.delete(token);
+    if (!this.#epoll.isOpen) return;
     this.#control(EPOLL_CTL_DEL, fd, 0, token);
   }
 

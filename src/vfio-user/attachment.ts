@@ -194,6 +194,16 @@ export class Attachment implements DeviceClient {
       // What the device began after its client had gone.
       this.tasks.cancel(this);
     }
+    yield* this.#settle();
+  }
+
+  *#settle(): Steps {
+    if (this.device.afterDmaUnmap === undefined) return;
+    try {
+      yield* this.device.afterDmaUnmap();
+    } catch (error) {
+      this.onError(error);
+    }
   }
 
   #closeDevice(): void {
@@ -212,6 +222,7 @@ export class Attachment implements DeviceClient {
 
   *#unmap(): Steps {
     yield* this.#letGoInTurns();
+    if (this.device.afterDmaUnmap !== undefined) yield* this.device.afterDmaUnmap();
     const failure = this.#failure;
     this.#failure = undefined;
     if (failure !== undefined) throw failure;

@@ -1,12 +1,6 @@
 import { rmSync } from "node:fs";
-import {
-  MessageChannel,
-  type MessagePort,
-  receiveMessageOnPort,
-  Worker,
-  type WorkerOptions,
-} from "node:worker_threads";
-import { createEventfd, type Fd, sharedSpareQueues, signalEventfd } from "../os/index.js";
+import { MessageChannel, type MessagePort, receiveMessageOnPort, type Worker } from "node:worker_threads";
+import { createEventfd, type Fd, sharedSpareQueues, signalEventfd, startWorker } from "../os/index.js";
 import type { ServerEvent } from "./endpoint.js";
 import { type Call, type Notice, type WorkerInput, WorkerState } from "./worker_protocol.js";
 
@@ -20,6 +14,8 @@ export interface StartOptions {
   spin?: number;
   /** As in `ServerOptions`. */
   group?: number | undefined;
+  /** How long a worker that is to stop gets for that before it is terminated, in milliseconds; 5000 unless given. */
+  stopPatience?: number;
   onEvent?: (event: ServerEvent) => void;
   /** Told what the module tells, see `CreateDevices`. */
   onNews?: (news: unknown) => void;
@@ -27,7 +23,7 @@ export interface StartOptions {
 
 /** How long a worker gets to end in good order when the process exits, in milliseconds. */
 const EXIT_PATIENCE = 40;
-/** How long before a worker that does not stop is terminated, in milliseconds. */
+/** See {@link StartOptions.stopPatience}. */
 const STOP_PATIENCE = 5000;
 /** Serving makes next to no garbage: a small young generation saves each worker 1.4 of 11.8 MB. */
 const LIMITS = { maxYoungGenerationSizeMb: 2 };
@@ -45,6 +41,7 @@ export class RunningServer {
   readonly #state: Int32Array;
   readonly #calls = new Map<number, { resolve: (result: unknown) => void; reject: (error: unknown) => void }>();
   #sockets: string[] = [];
+  readonly #stopPatience: number;
   #nextCall = 0;
   #onReady: () => void = () => {};
 
@@ -55,7 +52,8 @@ export class RunningServer {
     this.#wake = createEventfd();
     this.#port = port1;
     this.#state = new Int32Array(state);
-    const { module, data, spin = 0, group } = options;
+    const { module, data, spin = 0, group, stopPatience = STOP_PATIENCE } = options;
+    this.#stopPatience = stopPatience;
     const input: WorkerInput = {
       module: String(module),
       data,
@@ -67,7 +65,8 @@ export class RunningServer {
       spareQueues: sharedSpareQueues(),
     };
     port1.on("message", (notice: Notice) => this.#onNotice(notice, options));
-    this.#worker = startWorker({ workerData: input, transferList: [port2], resourceLimits: LIMITS });
+    const worker = { workerData: input, transferList: [port2], resourceLimits: LIMITS };
+    this.#worker = startWorker(import.meta.url, "server_worker", worker);
     watchExit(this);
     this.done = new Promise((resolve, reject) => {
       this.#worker.once("error", reject);
@@ -112,7 +111,7 @@ export class RunningServer {
   /** Disconnects all clients, removes the sockets and ends the worker. */
   async stop(): Promise<void> {
     this.requestStop();
-    const timer = setTimeout(() => void this.#worker.terminate(), STOP_PATIENCE);
+    const timer = setTimeout(() => void this.#worker.terminate(), this.#stopPatience);
     try {
       await this.done;
     } finally {
@@ -178,17 +177,6 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
 
 function withCode(error: unknown, code: unknown): unknown {
   return error instanceof Error && code !== undefined ? Object.assign(error, { code }) : error;
-}
-
-/** The worker's code. Run from source, it needs the loader that runs this, which workers do not inherit. */
-function startWorker(options: WorkerOptions): Worker {
-  if (!import.meta.url.endsWith(".ts")) return new Worker(new URL("./server_worker.js", import.meta.url), options);
-  const url = new URL("./server_worker.ts", import.meta.url).href;
-  // The loader's own thread does not keep the worker alive.
-  const code = `const alive = setInterval(() => {}, 1000);
-    import("tsx/esm/api").then(({ register }) => { register(); return import(${JSON.stringify(url)}); })
-      .finally(() => clearInterval(alive));`;
-  return new Worker(code, { ...options, eval: true });
 }
 
 function onExit(): void {

@@ -100,6 +100,7 @@ async function main({ module, data, spin, group, port, wake, state, spareQueues 
       }
     };
     running.poller.add(fd, POLLIN, { onReady });
+    serving.onServer?.(running);
     post({ kind: "ready" });
     onReady();
     running.run();

@@ -10,6 +10,8 @@ export interface Serving {
    * they return or throw is structured-cloned, an error with its `code`. The server may be told to add or remove devices.
    */
   onMessage?(message: unknown, server: VfioUserServer): unknown;
+  /** Called once, before the first client: for devices that watch descriptors of their own, or have work beside clients. */
+  onServer?(server: VfioUserServer): void;
   /** Called after the last client has gone. */
   close?(): void;
 }

@@ -21,8 +21,23 @@ interface SharedRange extends AddressRange {
   readonly writable: boolean;
   /** Its bytes count as pinned. */
   readonly isPinned: boolean;
-  /** How many members have mapped it. */
+  /** How many members have mapped it, or are about to and wait for nothing more. */
   uses: number;
+  /** The backend is at it; undefined when there is none, or the range has no file, or it is done. */
+  isBeingMapped: boolean;
+}
+
+/**
+ * Who really maps memory for DMA: the kernel, for its devices. Ranges have files and do not overlap. Steps that are cancelled
+ * before they end have mapped nothing, or begun to take it back.
+ */
+export interface DmaBackend {
+  /** Maps a range. @throws what refuses it; nothing is mapped then */
+  map(range: DmaRange): Steps;
+  /** Begins to take back a range that was mapped. Its file may be closed by now. */
+  unmap(range: DmaRange): void;
+  /** Waits until everything that was begun to be taken back is. @throws when it could not be */
+  settle(): Steps;
 }
 
 interface DeviceMemory {
@@ -39,7 +54,21 @@ export class Container {
   readonly #ranges = new RangeIndex<SharedRange>();
   readonly #members = new Map<object, Set<SharedRange>>();
   readonly #deviceMemory = new Map<string, DeviceMemory>();
+  /** Ranges that the backend has mapped for members that have not mapped them yet. */
+  readonly #prepared = new Map<object, Set<SharedRange>>();
+  readonly #backend: DmaBackend | undefined;
+  readonly #onUnreachable: (member: object, range: DmaRange) => void;
   #pinnedBytes = 0n;
+  #fileRangeCount = 0;
+
+  /**
+   * @param backend has what is mapped here, as far as it has a file; absent for devices that do no DMA of their own
+   * @param onUnreachable told, once for each client, of a range that has no file, so that the backend does not get it
+   */
+  constructor(backend?: DmaBackend, onUnreachable: (member: object, range: DmaRange) => void = () => {}) {
+    this.#backend = backend;
+    this.#onUnreachable = onUnreachable;
+  }
 
   /**
    * Bytes of the host's memory that are mapped for DMA, each range counted once. Those of devices are not among them, nor
@@ -52,6 +81,11 @@ export class Container {
   /** How many different ranges are mapped. */
   get rangeCount(): number {
     return this.#ranges.count;
+  }
+
+  /** How many of them have a file: those that a backend has. */
+  get fileRangeCount(): number {
+    return this.#fileRangeCount;
   }
 
   /**
@@ -83,22 +117,47 @@ export class Container {
   }
 
   /**
-   * Adds a member's map.
+   * Has the backend map a range that a member is about to {@link map}, unless it has it already. Cancelled, or with a client
+   * that has gone meanwhile, nothing is mapped.
+   * @param isGone whether the client that this is for has gone
+   * @throws {VfioError} as {@link map}, ECANCELED when the client has gone, and what the backend throws
+   */
+  *prepare(member: object, range: DmaRange, isGone: () => boolean): Steps {
+    if (this.#backend === undefined || range.file === undefined) return;
+    checkRange(range);
+    let shared: SharedRange | undefined;
+    while (shared === undefined) {
+      const known = this.#ranges.overlapping(range.address, range.size);
+      this.#refuse(member, range, known);
+      if (known === undefined) shared = yield* this.#mapNew(this.#backend, range);
+      else if (!known.isBeingMapped) shared = this.#use(known);
+      else yield { deadline: performance.now() + PATIENCE, done: () => !known.isBeingMapped };
+    }
+    if (isGone()) {
+      this.#release(shared);
+      yield* this.#backend.settle();
+      throw new VfioError("ECANCELED", "the client is gone");
+    }
+    const prepared = this.#prepared.get(member) ?? new Set<SharedRange>();
+    this.#prepared.set(member, prepared.add(shared));
+  }
+
+  /**
+   * Adds a member's map. With a backend, of a range with a file, that comes after {@link prepare}.
    * @throws {VfioError} EEXIST for one that overlaps another, unless it is the same and another member's; EINVAL for an
-   * empty range, or one beyond 2^64
+   * empty range, one beyond 2^64, or one that is not prepared
    */
   map(member: object, range: DmaRange): void {
-    const { address, size } = range;
-    if (size <= 0n || address < 0n || address + size > END) throw new VfioError("EINVAL", describe(range));
-    const known = this.#ranges.overlapping(address, size);
-    const held = this.#members.get(member) ?? new Set<SharedRange>();
-    if (known !== undefined && (held.has(known) || !isSame(known, range))) {
-      throw new VfioError("EEXIST", `${describe(range)} overlaps ${describe(known)} of the same address space`);
+    checkRange(range);
+    const known = this.#ranges.overlapping(range.address, range.size);
+    this.#refuse(member, range, known);
+    const isPrepared = known !== undefined && this.#prepared.get(member)?.delete(known) === true;
+    if (!isPrepared && this.#backend !== undefined && range.file !== undefined) {
+      throw new VfioError("EINVAL", `${describe(range)} is not prepared`);
     }
-    const shared = known ?? this.#add(range);
-    shared.uses++;
-    held.add(shared);
-    this.#members.set(member, held);
+    const shared = isPrepared ? known : this.#use(known ?? this.#add(range));
+    const held = this.#members.get(member) ?? new Set<SharedRange>();
+    this.#members.set(member, held.add(shared));
   }
 
   /** Takes a member's map back. Does nothing for one that it has not. */
@@ -110,29 +169,81 @@ export class Container {
   /** Takes all of a member's maps back. */
   leave(member: object): void {
     for (const shared of this.#members.get(member) ?? []) this.#release(shared);
+    for (const shared of this.#prepared.get(member) ?? []) this.#release(shared);
     this.#members.delete(member);
+    this.#prepared.delete(member);
+  }
+
+  /** Waits until what was taken back last is out of every device's reach. @throws what the backend throws */
+  *settle(): Steps {
+    if (this.#backend !== undefined) yield* this.#backend.settle();
+  }
+
+  /** Notes a range that devices do not reach. @returns whether it is one */
+  noteUnreachable(member: object, range: DmaRange): boolean {
+    if (this.#backend === undefined || range.file !== undefined) return false;
+    this.#onUnreachable(member, range);
+    return true;
+  }
+
+  /** @throws {VfioError} EEXIST when a range is in the way of one that a member wants to map */
+  #refuse(member: object, range: DmaRange, known: SharedRange | undefined): void {
+    if (known === undefined || (isSame(known, range) && this.#members.get(member)?.has(known) !== true)) return;
+    throw new VfioError("EEXIST", `${describe(range)} overlaps ${describe(known)} of the same address space`);
+  }
+
+  *#mapNew(backend: DmaBackend, range: DmaRange): Steps<SharedRange> {
+    const shared = this.#add(range);
+    shared.isBeingMapped = true;
+    let isMapped = false;
+    try {
+      yield* backend.map(range);
+      isMapped = true;
+      return this.#use(shared);
+    } finally {
+      shared.isBeingMapped = false;
+      if (!isMapped) this.#forget(shared);
+    }
+  }
+
+  #use(shared: SharedRange): SharedRange {
+    shared.uses++;
+    return shared;
   }
 
   #add(range: DmaRange): SharedRange {
     const { address, size, readable, writable, file } = range;
     const isPinned = file !== undefined && !this.#isDeviceMemory(range);
-    const access = { readable, writable };
-    const shared = { address, size, ...access, fileId: file?.id, offset: file?.offset ?? 0n, isPinned, uses: 0 };
+    const of = { fileId: file?.id, offset: file?.offset ?? 0n, readable, writable, isPinned };
+    const shared: SharedRange = { address, size, ...of, uses: 0, isBeingMapped: false };
     this.#ranges.add(shared);
     if (isPinned) this.#pinnedBytes += size;
+    if (file !== undefined) this.#fileRangeCount++;
     return shared;
   }
 
   #release(shared: SharedRange): void {
     if (--shared.uses > 0) return;
+    this.#forget(shared);
+    if (shared.fileId !== undefined) this.#backend?.unmap(shared);
+  }
+
+  #forget(shared: SharedRange): void {
     this.#ranges.remove(shared);
     if (shared.isPinned) this.#pinnedBytes -= shared.size;
+    if (shared.fileId !== undefined) this.#fileRangeCount--;
   }
 
   #isDeviceMemory({ file, size }: DmaRange): boolean {
     const memory = file && this.#deviceMemory.get(file.id);
     return file !== undefined && memory !== undefined && file.offset + size <= memory.size;
   }
+}
+
+/** @throws {VfioError} EINVAL for an empty range, or one beyond 2^64 */
+function checkRange(range: DmaRange): void {
+  const { address, size } = range;
+  if (size <= 0n || address < 0n || address + size > END) throw new VfioError("EINVAL", describe(range));
 }
 
 function isSame(shared: SharedRange, { address, size, file, readable, writable }: DmaRange): boolean {
@@ -169,6 +280,10 @@ export class ContainerMember implements VfioDevice {
   #registered: string[] = [];
   /** There is a client, and it has not waited in vain yet. */
   #isPatient = false;
+  /** A new one with each client's coming and going. */
+  #client: object = {};
+  /** It was noted for this client that it has memory which devices do not reach. */
+  #isNoted = false;
   declare readonly reset?: () => Steps;
   declare readonly beforeOpen?: () => Steps;
   declare readonly afterClose?: () => Steps;
@@ -205,6 +320,7 @@ export class ContainerMember implements VfioDevice {
 
   open(client: DeviceClient): void {
     this.#isPatient = true;
+    this.#renewClient();
     try {
       this.#registerMemory();
       this.#inner.open?.(client);
@@ -216,6 +332,7 @@ export class ContainerMember implements VfioDevice {
 
   close(): void {
     this.#isPatient = false;
+    this.#renewClient();
     try {
       this.#inner.close?.();
     } finally {
@@ -228,12 +345,15 @@ export class ContainerMember implements VfioDevice {
   *beforeDmaMap(range: DmaRange): Steps {
     if (this.#inner.beforeDmaMap !== undefined) yield* this.#inner.beforeDmaMap(range);
     const isOver = () => !this.#isPatient || !this.#container.isTaken(this, range);
+    const client = this.#client;
     if (!(yield* waitUntil(isOver, PATIENCE))) this.#isPatient = false;
+    yield* this.#container.prepare(this, range, () => this.#client !== client);
   }
 
   /** @throws {VfioError} as {@link Container.map}, and what the device throws; neither of them has the range then */
   dmaMapped(range: DmaRange): void {
     this.#container.map(this, range);
+    if (!this.#isNoted) this.#isNoted = this.#container.noteUnreachable(this.#inner, range);
     try {
       this.#inner.dmaMapped?.(range);
     } catch (error) {
@@ -248,6 +368,17 @@ export class ContainerMember implements VfioDevice {
     } finally {
       this.#container.unmap(this, range);
     }
+  }
+
+  /** Waits until no device reaches what was unmapped last, and for what the device itself waits for. */
+  *afterDmaUnmap(): Steps {
+    yield* this.#container.settle();
+    if (this.#inner.afterDmaUnmap !== undefined) yield* this.#inner.afterDmaUnmap();
+  }
+
+  #renewClient(): void {
+    this.#client = {};
+    this.#isNoted = false;
   }
 
   #registerMemory(): void {

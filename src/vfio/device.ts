@@ -10,7 +10,10 @@ export interface RegionArea {
 
 /** Memory that a client may map instead of sending messages. */
 export interface RegionMapping {
-  /** Stays the device's; the server passes duplicates on. What it refers to must hold nothing but this region. */
+  /**
+   * Stays the device's; the server passes duplicates on. What it refers to must hold nothing but this region, unless whoever
+   * maps it is trusted with all of it.
+   */
   fd: number;
   /** Where the region begins in the file; a multiple of the page size. */
   offset: number;
@@ -160,4 +163,9 @@ export interface VfioDevice {
   /** A range was mapped or is about to be unmapped, for devices whose DMA is somebody else's (the kernel's). */
   dmaMapped?(range: DmaRange): void;
   dmaUnmapped?(range: DmaRange): void;
+  /**
+   * What must be over before the client is told that memory is unmapped, and before the end of a client: until then the device
+   * may still reach it. What it throws is the answer to the client. Cancelled when the server stops.
+   */
+  afterDmaUnmap?(): Steps;
 }
