@@ -95,6 +95,12 @@ export class AptArchive {
     return value;
   }
 
+  /** Whether the suite has a package. */
+  async has(name: string): Promise<boolean> {
+    const names = (await runCommand("apt-cache", [...this.#options, "pkgnames", name])).toString("utf8");
+    return names.split("\n").includes(name);
+  }
+
   /** Downloads packages, all that they depend on too, and unpacks them. @throws {VmUnavailable} without network */
   async unpackAll(names: readonly string[], into: string): Promise<void> {
     await this.#get(["-y", "--download-only", "install", ...names]);

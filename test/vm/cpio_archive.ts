@@ -51,21 +51,22 @@ export class CpioArchive {
     const status = statSync(source);
     if (status.isDirectory()) {
       this.folder(name);
-      for (const entry of readdirSync(source)) this.#copyEntry(join(name, entry), join(source, entry));
+      for (const entry of readdirSync(source)) this.entry(join(name, entry), join(source, entry));
     } else {
       this.file(name, readFileSync(source), (status.mode & 0o111) !== 0);
     }
+  }
+
+  /** As `copy`, but a link stays a link. */
+  entry(name: string, source: string): void {
+    if (lstatSync(source).isSymbolicLink()) this.link(name, readlinkSync(source));
+    else this.copy(name, source);
   }
 
   /** Writes the end; the archive takes no more. */
   close(): void {
     this.#entry(`/${TRAILER}`, 0, Buffer.alloc(0));
     closeSync(this.#fd);
-  }
-
-  #copyEntry(name: string, source: string): void {
-    if (lstatSync(source).isSymbolicLink()) this.link(name, readlinkSync(source));
-    else this.copy(name, source);
   }
 
   #makeParent(name: string): void {

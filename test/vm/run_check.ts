@@ -17,12 +17,18 @@ export interface CheckContext {
   folder: string;
 }
 
-/** Runs a check and ends the process: 0 all passed, 77 this machine cannot do it, with the reason on a line, else failed. */
-export async function runCheck(check: (context: CheckContext) => Promise<void>): Promise<never> {
+/**
+ * Runs a check and ends the process: 0 all passed, 77 this machine cannot do it, with the reason on a line, else failed.
+ * @param setUp gets the parts of its machines ready
+ */
+export async function runCheck(
+  check: (context: CheckContext) => Promise<void>,
+  setUp: (say: (line: string) => void) => Promise<VmParts> = setUpVm,
+): Promise<never> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => process.exit(FAILED));
   let parts: VmParts;
   try {
-    parts = await setUpVm((line) => console.log(`        ${line}`));
+    parts = await setUp((line) => console.log(`        ${line}`));
   } catch (error) {
     if (!(error instanceof VmUnavailable)) throw error;
     console.log(`skipped: ${error.message}`);

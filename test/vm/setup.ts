@@ -1,15 +1,17 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { AptArchive, requireApt } from "./apt_archive.js";
 import { CpioArchive } from "./cpio_archive.js";
+import { ROOT } from "./guest_files.js";
 import { extractVmlinux, KernelModules } from "./guest_kernel.js";
+import { unpackKernel } from "./kernel_packages.js";
 import { ProgramPrefix, sharedLibraries } from "./program_prefix.js";
 import { runCommand } from "./run_command.js";
 import { VmCache } from "./vm_cache.js";
 
 /** The first with `vfio-user-pci` is 10.1; 11.1 is the one checked against. */
-const QEMU_SUITE = "forky";
+export const QEMU_SUITE = "forky";
 const QEMU_PACKAGES = ["qemu-system-x86"];
 /** Debian suites by the kernels that they have: trixie 6.12, forky 7.2 or newer; each with a userspace of the same age. */
 export type GuestSuite = "trixie" | "forky";
@@ -18,17 +20,30 @@ const GUEST_PACKAGES = ["busybox-static", "pciutils", "xz-utils", "zstd"];
 const GUEST_PROGRAMS = ["lspci", "setpci"];
 const GUEST_MODULES = ["vfio_pci", "vfio_iommu_type1", "uio_pci_generic"];
 /** Modules that a job loads by `load NAME`, those they depend on with them. */
-const MODULES_ON_DEMAND = ["nvme", "e1000e", "ext4", "bochs", "pci_stub", "9p", "9pnet_virtio", "virtio_pci", "virtio_blk"];
+const MODULES_ON_DEMAND = [
+  "nvme",
+  "e1000e",
+  "ext4",
+  "bochs",
+  "pci_stub",
+  "9p",
+  "9pnet_virtio",
+  "virtio_pci",
+  "virtio_blk",
+];
 const GUEST_CONTENTS = [GUEST_KERNEL, ...GUEST_PACKAGES, ...GUEST_MODULES, ...MODULES_ON_DEMAND];
 
 /** What a virtual machine is made of. */
 export interface VmParts {
+  platform: "q35" | "powernv9";
   qemu: ProgramPrefix;
   /** The kernel, as an ELF image. */
   kernel: string;
   /** Archives that make up the guest's first file system: busybox, lspci, setpci and modules; then Node. */
   base: string;
   node: string;
+  /** What has koffi's build for the guest: the folder that stands for `node_modules/@koromix`. */
+  koffi: string;
 }
 
 /**
@@ -36,16 +51,13 @@ export interface VmParts {
  * @param say told in one line of whatever takes longer than a moment
  * @throws {VmUnavailable} when this machine cannot have it
  */
-export async function setUpVm(
-  say: (line: string) => void = () => {},
-  suite: GuestSuite = "trixie",
-): Promise<VmParts> {
+export async function setUpVm(say: (line: string) => void = () => {}, suite: GuestSuite = "trixie"): Promise<VmParts> {
   requireApt();
   const cache = new VmCache();
   const [qemu, guest, node] = await allOf([
     cache.entry(recipe("qemu", QEMU_SUITE, QEMU_PACKAGES), (target, work) => {
       say("downloading QEMU");
-      return getQemu(target, work);
+      return getPrefix(target, work, QEMU_SUITE, QEMU_PACKAGES);
     }),
     cache.entry(recipe("guest", suite, GUEST_CONTENTS), (target, work) => {
       say(`downloading the guest's kernel and programs (${suite})`);
@@ -53,16 +65,19 @@ export async function setUpVm(
     }),
     nodeArchive(cache),
   ]);
-  return { qemu: new ProgramPrefix(qemu), kernel: join(guest, "vmlinux"), base: join(guest, "base.cpio"), node };
+  const [kernel, base] = [join(guest, "vmlinux"), join(guest, "base.cpio")];
+  const koffi = join(ROOT, "node_modules/@koromix");
+  return { platform: "q35", qemu: new ProgramPrefix(qemu), kernel, base, node, koffi };
 }
 
 /** As `Promise.all`, but nothing is still under way when it fails. */
-async function allOf(parts: [Promise<string>, Promise<string>, Promise<string>]): Promise<[string, string, string]> {
+export async function allOf<const T extends readonly Promise<string>[]>(parts: T): Promise<{ [K in keyof T]: string }> {
   await Promise.allSettled(parts);
-  return Promise.all(parts);
+  return Promise.all(parts) as Promise<{ [K in keyof T]: string }>;
 }
 
-function recipe(name: string, suite: string, contents: readonly string[]): string {
+/** The name of a cache entry: another one when anything else is to be in it. */
+export function recipe(name: string, suite: string, contents: readonly string[]): string {
   return `${name}-${suite}-${digest(contents.join())}`;
 }
 
@@ -70,32 +85,31 @@ function digest(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 12);
 }
 
-async function getQemu(target: string, work: string): Promise<void> {
-  const archive = await AptArchive.open(work, QEMU_SUITE, "amd64");
-  await archive.unpackAll(QEMU_PACKAGES, target);
+/** Unpacks amd64 packages with all that they need to run. */
+export async function getPrefix(
+  target: string,
+  work: string,
+  suite: string,
+  packages: readonly string[],
+): Promise<void> {
+  const archive = await AptArchive.open(work, suite, "amd64");
+  await archive.unpackAll(packages, target);
 }
 
 async function getGuest(target: string, work: string, suite: GuestSuite): Promise<void> {
   const toolsFolder = join(work, "tools");
   const kernelFolder = join(work, "kernel");
   const archive = await AptArchive.open(work, suite, "amd64");
-  const image = /linux-image-[0-9][^ ,]*/.exec(await archive.field(GUEST_KERNEL, "Depends"))?.[0];
-  if (image === undefined) throw new Error(`no kernel behind ${GUEST_KERNEL}`);
-  // The kernel first and alone: its package would draw in what an installed system needs to start.
-  await archive.unpackOnly([image], kernelFolder);
+  const kernel = await unpackKernel(archive, GUEST_KERNEL, kernelFolder);
   await archive.unpackAll(GUEST_PACKAGES, toolsFolder);
   const tools = new ProgramPrefix(toolsFolder);
   mkdirSync(target);
-  const boot = join(kernelFolder, "boot");
-  const bzImage = readdirSync(boot).find((name) => name.startsWith("vmlinuz-"));
-  if (bzImage === undefined) throw new Error(`${image} has no kernel image`);
-  writeFileSync(join(target, "vmlinux"), await extractVmlinux(readFileSync(join(boot, bzImage)), tools));
-  const modules = join(kernelFolder, "usr/lib/modules", bzImage.slice("vmlinuz-".length));
+  writeFileSync(join(target, "vmlinux"), await extractVmlinux(readFileSync(kernel.image), tools));
   const base = new CpioArchive(join(target, "base.cpio"));
   for (const folder of ["/dev", "/proc", "/sys", "/tmp"]) base.folder(folder);
   base.copy("/bin/busybox", join(toolsFolder, "usr/bin/busybox"));
   await addPrograms(base, tools, GUEST_PROGRAMS);
-  const kernelModules = new KernelModules(modules, tools);
+  const kernelModules = new KernelModules(kernel.modules, tools);
   await kernelModules.add(base, "order", GUEST_MODULES);
   for (const name of MODULES_ON_DEMAND) await kernelModules.add(base, `${name}.order`, [name]);
   base.close();

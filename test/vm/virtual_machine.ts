@@ -7,6 +7,7 @@ import type { Duplex, Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { CpioArchive } from "./cpio_archive.js";
 import { onLines } from "./lines.js";
+import { qemuCommand } from "./qemu_command.js";
 import { Qmp } from "./qmp.js";
 import type { VmParts } from "./setup.js";
 
@@ -19,16 +20,18 @@ export interface VmOptions {
   env?: Readonly<Record<string, string>>;
   /** Files and folders of this machine, by the path at which the guest has them. */
   files?: Readonly<Record<string, string>>;
-  /** Whether the guest has Node, the one that runs this. */
+  /** Whether a q35 has Node, the one that runs this; a powernv9 has Debian's, always. */
   node?: boolean;
   /**
-   * QEMU's arguments for the devices. `pcie.0` is the root bus; slots 0, 1e and 1f are taken. They come last: arguments
-   * for the memory among them win.
+   * QEMU's arguments for the devices. On q35 `pcie.0` is the root bus, and slots 0, 1e and 1f are taken; on powernv9 the
+   * PHB with index 5 is. They come last: arguments for the memory among them win.
    */
   devices?: readonly string[];
-  /** Properties of an `intel-iommu`, e.g. `caching-mode=on`; absent: no IOMMU. */
+  /** Properties of an `intel-iommu` of a q35, e.g. `caching-mode=on`; absent: no IOMMU. */
   intelIommu?: string;
-  /** Whether the guest's memory is in a memfd, which QEMU hands to vfio-user servers; else they get messages. */
+  /** Further parameters of the guest's kernel. */
+  kernelParameters?: readonly string[];
+  /** Whether a q35's memory is in a memfd, which QEMU hands to vfio-user servers; else they get messages. */
   sharedMemory?: boolean;
   memoryMb?: number;
   /** Whether a reset of the machine starts it anew, with the same job; else it ends it, so that a crash is no loop. */
@@ -56,7 +59,7 @@ process.on("exit", () => {
   }
 });
 
-/** An amd64 machine in QEMU that runs one script. */
+/** A machine in QEMU that runs one script. */
 export class VirtualMachine {
   /** Lines of the console and of QEMU's stderr, in the order in which they came. */
   readonly console: string[] = [];
@@ -79,8 +82,8 @@ export class VirtualMachine {
     const work = mkdtempSync(join(tmpdir(), "linkfence-vm-"));
     const initrd = join(work, "initrd");
     writeInitrd(initrd, parts, options);
-    const { program, args } = parts.qemu.command("usr/bin/qemu-system-x86_64", qemuArguments(parts, initrd, options));
-    // Descriptor 3 is the job's line to the harness, 4 is QMP: sockets without a name, so that none is left behind.
+    const { program, args } = qemuCommand(parts, initrd, options);
+    // Descriptors 3 and 4 are sockets without a name, so that none is left behind.
     this.#qemu = spawn(program, args, { stdio: ["ignore", "pipe", "pipe", "pipe", "pipe"] });
     running.set(this.#qemu, work);
     const [, output, errors, line, qmp] = this.#qemu.stdio;
@@ -122,16 +125,24 @@ export class VirtualMachine {
    * @throws {Error} when it ends before, or its next step is another
    */
   async reach(name: string): Promise<void> {
-    const gone = this.ended.then((end) => end.reason);
-    while (this.#steps.length === 0) {
-      const woken = new Promise<undefined>((resolve) => {
-        this.#wake = () => resolve(undefined);
-      });
-      const reason = this.#status === undefined ? await Promise.race([woken, gone]) : `status ${this.#status}`;
-      if (reason !== undefined) throw new Error(`the guest did not get to "${name}": ${reason}`);
+    const step = await this.nextStep();
+    if (step === undefined) {
+      const reason = this.#status === undefined ? (await this.ended).reason : `status ${this.#status}`;
+      throw new Error(`the guest did not get to "${name}": ${reason}`);
     }
-    const step = this.#steps.shift();
     if (step !== name) throw new Error(`the guest is at "${step}", not at "${name}"`);
+  }
+
+  /** Waits until the job gets to its next `step`, whichever; undefined when it ends before. */
+  async nextStep(): Promise<string | undefined> {
+    const gone = this.ended.then(() => true);
+    while (this.#steps.length === 0) {
+      const woken = new Promise<boolean>((resolve) => {
+        this.#wake = () => resolve(false);
+      });
+      if (this.#status !== undefined || (await Promise.race([woken, gone]))) return undefined;
+    }
+    return this.#steps.shift();
   }
 
   /** Lets the job go on after a step, which has the answer: one line. */
@@ -164,7 +175,7 @@ export class VirtualMachine {
 /** The archives behind each other; the last has what is this job's own. */
 function writeInitrd(path: string, parts: VmParts, options: VmOptions): void {
   copyFileSync(parts.base, path);
-  if (options.node) appendFileSync(path, readFileSync(parts.node));
+  if (options.node && parts.platform === "q35") appendFileSync(path, readFileSync(parts.node));
   const own = `${path}.own`;
   const archive = new CpioArchive(own);
   archive.file("/init", readFileSync(INIT), true);
@@ -176,29 +187,4 @@ function writeInitrd(path: string, parts: VmParts, options: VmOptions): void {
   for (const [name, source] of Object.entries(options.files ?? {})) archive.copy(name, source);
   archive.close();
   appendFileSync(path, readFileSync(own));
-}
-
-function qemuArguments(parts: VmParts, initrd: string, options: VmOptions): string[] {
-  const memory = `${options.memoryMb ?? 1024}M`;
-  const share = join(parts.qemu.folder, "usr/share");
-  const kernelArguments = ["console=ttyS0", "quiet", "panic=-1"];
-  const args = ["-L", join(share, "seabios"), "-L", join(share, "qemu"), "-nodefaults", "-no-user-config"];
-  args.push("-run-with", "exit-with-parent=on", "-accel", "tcg", "-M", "q35,kernel-irqchip=split", "-cpu", "max");
-  // With ACPI hotplug, QEMU's ports show neither a present device nor an active link, and Linux takes what it has just
-  // reset behind one for gone.
-  args.push("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off");
-  args.push("-m", memory, "-display", "none", "-serial", "stdio");
-  if (!options.resettable) args.push("-no-reboot");
-  args.push("-chardev", "socket,id=job,fd=3", "-serial", "chardev:job");
-  args.push("-chardev", "socket,id=qmp,fd=4", "-object", "monitor-qmp,id=monitor,chardev=qmp");
-  if (options.sharedMemory) {
-    args.push("-object", `memory-backend-memfd,id=memory,size=${memory},share=on`, "-machine", "memory-backend=memory");
-  }
-  if (options.intelIommu !== undefined) {
-    args.push("-device", `intel-iommu,intremap=on,${options.intelIommu}`);
-    kernelArguments.push("intel_iommu=on");
-  }
-  args.push(...(options.devices ?? []));
-  args.push("-kernel", parts.kernel, "-initrd", initrd, "-append", kernelArguments.join(" "));
-  return args;
 }

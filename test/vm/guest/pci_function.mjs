@@ -1,5 +1,6 @@
 import {
   closeSync,
+  existsSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -49,6 +50,12 @@ export class PciFunction {
 
   write(attribute, value) {
     writeFileSync(join(this.folder, attribute), value);
+  }
+
+  /** The driver that has the function; undefined when none has. */
+  get driver() {
+    const link = join(this.folder, "driver");
+    return existsSync(link) ? basename(realpathSync(link)) : undefined;
   }
 
   /** Gives the function to a driver. */
