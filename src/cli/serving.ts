@@ -20,6 +20,9 @@ export function registerServing(program: Command, addWithSource: (name: string, 
     .option("--ram-as-bar", "show each GPU's coherent RAM as BAR4 of its first bridge too, which QEMU maps")
     .option("--reset-clears-memory", "a reset clears the virtual GPU's memory")
     .option("--include-host", "touch GPUs of the host although a driver has them")
+    .option("--yes", "really do it on a live host")
+    .option("--allow-in-use", "take functions of a live host although it uses them")
+    .option("--trust-vmm", "on a live host: BARs at memory speed, by a descriptor with which the VMM could do more")
     .addOption(
       new Option("--print <form>", "what to paste, for each assignment").choices(["qemu", "libvirt"]).default("qemu"),
     )
@@ -42,6 +45,7 @@ export function registerServing(program: Command, addWithSource: (name: string, 
   addSocketDir(addWithSource("release", "undo an assignment: fence anew, serve it no longer, clear its ledger entry"))
     .argument("<name>", "the assignment")
     .option("--state-dir <dir>", "where the ledger is, when no server runs", defaultStateDir())
+    .option("--yes", "really reset GPUs of a live host and give them back, when no server runs")
     .action(async (name: string, options) => {
       const { runRelease } = await import("./command/release.js");
       process.exitCode = await runRelease(name, options);

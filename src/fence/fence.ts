@@ -145,6 +145,31 @@ export class Fence {
   }
 
   /**
+   * Looks whether somebody else has reset the GPU, which a fence that is in force can not keep from happening, and cuts
+   * its links at once if so. Its client, if there is one, goes on with a reset of its own: until then the fence counts as
+   * failed, though its links are cut again.
+   * @returns whether it was found open
+   */
+  lookAfter(): boolean {
+    if (this.#state.kind !== "in force" || this.#isAsRead(this.#state.evidence)) return false;
+    const reading = this.#readAwake();
+    const open = this.#openIn(reading);
+    if (open === undefined) {
+      if (reading.readable) this.#keep(reading);
+      return false;
+    }
+    this.#around.report(this, "found open", `somebody else has reset it, or it is broken: ${open}`);
+    try {
+      this.#cutBy(this.#plan);
+      if (this.attached)
+        this.#fail("somebody else has reset it; its links are cut again, its client has to reset it", false);
+    } catch (error) {
+      this.#fail(`it was found open (${open}) and cannot be cut again: ${reasonOf(error)}`, false);
+    }
+    return true;
+  }
+
+  /**
    * Proves that these links are cut at this end, by a reading made now; cuts again when they are not.
    * @throws FenceError `EFENCE_FAR_END` when it cannot be proven
    */
@@ -244,6 +269,16 @@ export class Fence {
       this.port.writeConfig(PCI_COMMAND, 2, 0);
     } catch {
       // It does not even answer.
+    }
+  }
+
+  /** Whether the registers that cut links read as they did, at a glance: nothing is switched on for it. */
+  #isAsRead({ registers }: Evidence): boolean {
+    const guarded = new Set(strategyOf(this.#plan).guarded.map(({ offset }) => offset));
+    try {
+      return registers.every(({ offset, value }) => !guarded.has(offset) || this.port.readBar0(offset) === value);
+    } catch {
+      return false;
     }
   }
 

@@ -387,14 +387,16 @@ test("a client blocks and locks links of a GA100, but locks none that is not blo
   run(fences.of(neighbour).renew());
 });
 
-test("the pages with registers that cut links are not mapped, whatever the page size and the device's own areas", () => {
+test("the pages with registers that cut links, or with a copy of config space, are not mapped, whatever the page size and the device's own areas", () => {
   const areas = (options: Parameters<typeof setUp>[0]) => setUp(options).device.regions[0]?.mapping?.areas;
   assert.deepEqual(areas({}), [
-    { offset: 0, size: 0xa00000 },
+    { offset: 0, size: 0x88000 },
+    { offset: 0x89000, size: 0x977000 },
     { offset: 0xa01000, size: 0x5ff000 },
   ]);
   assert.deepEqual(areas({ pageSize: 65536 }), [
-    { offset: 0, size: 0xa00000 },
+    { offset: 0, size: 0x80000 },
+    { offset: 0x90000, size: 0x970000 },
     { offset: 0xa10000, size: 0x5f0000 },
   ]);
   const own = [
@@ -408,7 +410,7 @@ test("the pages with registers that cut links are not mapped, whatever the page 
   ]);
   assert.equal(setUp({ made: { areas: [{ offset: 0xa00000, size: 0x1000 }] } }).device.regions[0]?.mapping, undefined);
   const ampere = areas({ machine: "hgx-a100-4" }) ?? [];
-  assert.equal(ampere.length, 13);
+  assert.equal(ampere.length, 14);
   for (const { offset, size } of ampere) {
     for (let link = 0; link < 12; link++) {
       const { block } = ga100LinkRegisters(link);
@@ -420,12 +422,59 @@ test("the pages with registers that cut links are not mapped, whatever the page 
   for (const [offset, length] of [
     [0xa00000, 4096],
     [0xa00fff, 1],
+    [0x88fff, 1],
     [0, 0x1000000],
   ] as const) {
     assert.throws(() => device.mmap?.(0, offset, length), { code: "EINVAL" });
   }
   assert.throws(() => device.mmap?.(7, 0, 4096), { code: "EINVAL" });
   assert.deepEqual(device.mmap?.(0, 0xa01000, 4096), { fd: 99, offset: 0xa01000 });
+});
+
+test("the mirror of config space in BAR0 is the client's config space, apart from the register that rearms the MSI", () => {
+  const { device, inner, gpu } = attached();
+  write(device, 7, 0x04, 2, 0x2);
+  const address = gpu.readConfig(BARS[0] ?? 0, 4);
+  const toBar0 = () => inner.writes.flatMap(([region, offset]) => (region === 0 ? [offset] : []));
+  inner.writes.length = 0;
+  assert.equal(read(device, 0, 0x88000, 4), 0x1db110de);
+  write(device, 0, 0x88010, 4, 0x5a000000);
+  assert.equal(read(device, 0, 0x88010, 4), 0x5a000000, "the client's own");
+  assert.equal(gpu.readConfig(BARS[0] ?? 0, 4), address, "the hardware's stays");
+  assert.deepEqual(toBar0(), [], "nothing of it reaches BAR0");
+  write(device, 0, 0x88704, 4, 0);
+  assert.deepEqual(toBar0(), [0x88704]);
+  // An access that begins before the mirror and ends behind it goes to each in its part.
+  const data = new Uint8Array(0x1008);
+  device.read(0, 0x87ffc, data);
+  assert.equal(littleEndian(data.subarray(4, 8)), 0x1db110de);
+});
+
+test("a GPU that somebody else has reset is found open and cut at once; its client goes on behind a reset of its own", () => {
+  const { vm, fences, device, inner, gpu } = attached();
+  const fence = fences.of(inner.address);
+  const cutBits = () => gpu.readBar0(LINK_DISABLE);
+  write(device, 7, 0x04, 2, 0x2);
+  assert.equal(fence.lookAfter(), false);
+  const cut = cutBits();
+  const resetByKernel = () => vm.secondaryBusReset(inner.address, "port");
+  resetByKernel();
+  assert.equal(fence.lookAfter(), true);
+  vm.port(inner.address).writeConfig(0x04, 2, 0x2);
+  assert.equal(cutBits(), cut, "cut again");
+  assert.match(
+    fence.state.kind === "failed" ? fence.state.reason : "",
+    /somebody else has reset it; its links are cut again, its client has to reset it/,
+  );
+  assert.throws(() => read(device, 0, 0, 4), { code: "EIO" });
+  run(device.reset());
+  assert.equal(fence.state.kind, "in force");
+  detach(device);
+  resetByKernel();
+  assert.equal(fence.lookAfter(), true);
+  assert.equal(fence.state.kind, "in force", "nobody relied on it");
+  vm.port(inner.address).writeConfig(0x04, 2, 0x2);
+  assert.equal(cutBits(), cut);
 });
 
 test("doorbells on registers that cut links are taken away, others stay", () => {
@@ -445,9 +494,15 @@ test("what the device does not have the fenced one has not, save the reset", () 
   const { inner, fences } = setUp();
   const bare: VfioDevice = { regions: inner.regions, irqs: [], read: () => {}, write: () => {} };
   const device = new FencedDevice(bare, fences.of(inner.address), { pageSize: 4096 });
-  for (const name of ["mmap", "ioevent", "setIrqs", "dmaMapped", "dmaUnmapped"] as const) {
+  for (const name of ["mmap", "ioevent", "setIrqs", "dmaMapped", "dmaUnmapped", "afterDmaUnmap"] as const) {
     assert.equal(device[name], undefined);
   }
+  const afterDmaUnmap = function* (this: VfioDevice): Steps {
+    assert.equal(this.afterDmaUnmap, afterDmaUnmap);
+    yield { deadline: 0 };
+  };
+  const waiting = new FencedDevice({ ...bare, afterDmaUnmap }, fences.of(inner.address), { pageSize: 4096 });
+  assert.equal([...(waiting.afterDmaUnmap?.() ?? [])].length, 1);
   assert.equal(typeof device.reset, "function");
   for (const pageSize of [0, 2048, 5000, Number.NaN]) {
     assert.throws(() => new FencedDevice(bare, fences.of(inner.address), { pageSize }), { code: "EINVAL" });

@@ -4,6 +4,7 @@ import { VfioError } from "../vfio/error.js";
 import type { IrqSet } from "../vfio/irq_set.js";
 import type { Steps } from "../vfio/steps.js";
 import { ClientConfig } from "./client_config.js";
+import { CONFIG_MIRROR, mirroredPieces, reachesMirror } from "./config_mirror.js";
 import { PCI_COMMAND } from "./config_offsets.js";
 import { FenceError, hex32, reasonOf } from "./error.js";
 import type { Fence } from "./fence.js";
@@ -28,7 +29,7 @@ const CONFIG_BEGIN_OF_OURS = 0x10;
  * is EIO, with the reason; what it consists of, too, once it has failed under a client.
  *
  * The client sees a GPU as after power on: its BARs hold no addresses and decoding is off. The hardware keeps the addresses
- * it had, which the client's writes never reach. A client's writes to registers that cut links only add bits, and their
+ * it had, which the client's writes never reach, nor do those to the mirror of config space in BAR0. A client's writes to registers that cut links only add bits, and their
  * pages are not among those that may be mapped. That is a promise of the client's, not a wall: whoever gets the file behind
  * a mapping may map all of the file, so a device that hands out BAR0 must do so by a file that lacks these pages.
  */
@@ -39,6 +40,7 @@ export class FencedDevice implements VfioDevice {
   readonly beforeDmaMap?: (range: DmaRange) => Steps;
   readonly dmaMapped?: (range: DmaRange) => void;
   readonly dmaUnmapped?: (range: DmaRange) => void;
+  readonly afterDmaUnmap?: () => Steps;
   readonly #inner: VfioDevice;
   readonly #regions: readonly (VfioRegion | undefined)[];
   readonly #fence: Fence;
@@ -94,6 +96,7 @@ export class FencedDevice implements VfioDevice {
     }
     // Memory is taken back whatever has become of the fence.
     if (inner.dmaUnmapped !== undefined) this.dmaUnmapped = (range) => inner.dmaUnmapped?.(range);
+    if (inner.afterDmaUnmap !== undefined) this.afterDmaUnmap = inner.afterDmaUnmap.bind(inner);
   }
 
   /** @throws {VfioError} EIO under a client whose fence has failed: what a region shows may be mapped */
@@ -110,6 +113,13 @@ export class FencedDevice implements VfioDevice {
 
   read(region: number, offset: number, data: Uint8Array): void {
     if (this.#fence.state.kind !== "in force") this.#refuse();
+    if (region === VFIO_PCI_BAR0_REGION_INDEX && reachesMirror(offset, data.length)) {
+      for (const piece of mirroredPieces(offset, data)) {
+        if (piece.isConfig) this.read(VFIO_PCI_CONFIG_REGION_INDEX, piece.offset - CONFIG_MIRROR.offset, piece.data);
+        else this.#inner.read(region, piece.offset, piece.data);
+      }
+      return;
+    }
     this.#inner.read(region, offset, data);
     if (region === VFIO_PCI_CONFIG_REGION_INDEX && offset + data.length > CONFIG_BEGIN_OF_OURS) {
       this.#clientConfig().overlay(offset, data);
@@ -118,13 +128,22 @@ export class FencedDevice implements VfioDevice {
 
   write(region: number, offset: number, data: Uint8Array): void {
     if (this.#fence.state.kind !== "in force") this.#refuse();
-    if (region === VFIO_PCI_BAR0_REGION_INDEX && this.#guarded.reachedBy(offset, data.length)) {
-      this.#guarded.write(this.#inner, offset, data, (write) => this.#reportWrite(write));
+    if (region === VFIO_PCI_BAR0_REGION_INDEX && reachesMirror(offset, data.length)) {
+      for (const piece of mirroredPieces(offset, data)) {
+        if (piece.isConfig) this.write(VFIO_PCI_CONFIG_REGION_INDEX, piece.offset - CONFIG_MIRROR.offset, piece.data);
+        else this.#writeBar0(piece.offset, piece.data);
+      }
+    } else if (region === VFIO_PCI_BAR0_REGION_INDEX && this.#guarded.reachedBy(offset, data.length)) {
+      this.#writeBar0(offset, data);
     } else if (region === VFIO_PCI_CONFIG_REGION_INDEX) {
       this.#clientConfig().write(offset, data, this.#writeConfig);
     } else {
       this.#inner.write(region, offset, data);
     }
+  }
+
+  #writeBar0(offset: number, data: Uint8Array): void {
+    this.#guarded.write(this.#inner, offset, data, (write) => this.#reportWrite(write));
   }
 
   /** @throws {VfioError} EIO when the GPU could not be reset and fenced, or a far end not be proven cut */

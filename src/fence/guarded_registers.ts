@@ -1,6 +1,7 @@
 import { isReadable } from "../machine/part.js";
 import { VFIO_PCI_BAR0_REGION_INDEX } from "../vfio/constants.js";
 import type { RegionArea, VfioDevice } from "../vfio/device.js";
+import { CONFIG_MIRROR, reachesMirror } from "./config_mirror.js";
 import type { GuardedWrite } from "./progress.js";
 import type { GuardedRegister } from "./strategy.js";
 import { littleEndian } from "./vfio_port.js";
@@ -74,24 +75,25 @@ export class GuardedRegisters {
   }
 
   /**
-   * The pieces of BAR0 without the pages that one of them lies in.
+   * The pieces of BAR0 without the pages that one of them, or the mirror of config space, lies in.
    * @param pageSize the host's, in bytes: no smaller piece can be kept from a mapping
    */
   mappable(areas: readonly RegionArea[], pageSize: number): RegionArea[] {
     let left = areas.filter((area) => area.size > 0).map(({ offset, size }) => ({ offset, size }));
-    for (const { offset } of this.#registers) {
+    const kept = [...this.#registers.map(({ offset }) => ({ offset, size: REGISTER_SIZE })), CONFIG_MIRROR];
+    for (const { offset, size } of kept) {
       const begin = Math.floor(offset / pageSize) * pageSize;
-      const end = Math.ceil((offset + REGISTER_SIZE) / pageSize) * pageSize;
+      const end = Math.ceil((offset + size) / pageSize) * pageSize;
       left = left.flatMap((area) => without(area, begin, end));
     }
     return left;
   }
 
-  /** Whether a mapping of these bytes of BAR0 would have a page that one of them lies in. */
+  /** Whether a mapping of these bytes of BAR0 would have a page that one of them, or the mirror of config space, lies in. */
   shareAPage(offset: number, length: number, pageSize: number): boolean {
     const begin = Math.floor(offset / pageSize) * pageSize;
     const end = Math.ceil((offset + length) / pageSize) * pageSize;
-    return this.reachedBy(begin, end - begin);
+    return this.reachedBy(begin, end - begin) || reachesMirror(begin, end - begin);
   }
 }
 

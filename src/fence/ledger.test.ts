@@ -145,3 +145,33 @@ test("what could not be read back is not written", () => {
   assert.throws(() => writeLedger({ ...GOOD, machine: 'a"b' }), { code: "ELEDGER_FORMAT" });
   assert.throws(() => writeLedger({ ...GOOD, writtenAt: "now" }), { code: "ELEDGER_FORMAT" });
 });
+
+const FORMER = { address: "0004:04:00.0", driver: "nvidia", override: null, powerControl: "auto" as const };
+const LIVE: Ledger = { ...GOOD, virtual: false, drivers: [FORMER] };
+
+test("former drivers are kept, and a ledger without any has no place for them", () => {
+  assert.deepEqual(readLedger(writeLedger(LIVE)), LIVE);
+  const idle = { ...LIVE, assignments: [] };
+  assert.deepEqual(readLedger(writeLedger(idle)), idle);
+  assert.equal(writeLedger({ ...LIVE, drivers: [] }).includes("drivers"), false);
+});
+
+test("former drivers that are not exactly as they are written are refused", () => {
+  const withDrivers = (drivers: unknown, virtual = false) =>
+    JSON.stringify({ ...JSON.parse(writeLedger({ ...GOOD, virtual })), drivers });
+  const wrong: [unknown, RegExp][] = [
+    [[], /drivers: empty/],
+    ["nvidia", /drivers: no list/],
+    [[FORMER, FORMER], /drivers: 0004:04:00\.0 is there twice/],
+    [[{ ...FORMER, address: "4:4:0.0" }], /drivers\[0\]\.address/],
+    [[{ ...FORMER, driver: "../x" }], /drivers\[0\]\.driver/],
+    [[{ ...FORMER, override: "" }], /drivers\[0\]\.override/],
+    [[{ ...FORMER, powerControl: "off" }], /drivers\[0\]\.powerControl/],
+    [[{ ...FORMER, more: 1 }], /field "more" is not known/],
+    [[{ address: FORMER.address }], /driver is missing/],
+  ];
+  for (const [drivers, message] of wrong) refused(withDrivers(drivers), "ELEDGER_FORMAT", message);
+  refused(withDrivers([FORMER], true), "ELEDGER_FORMAT", /virtual hardware has none/);
+  const twice = writeLedger(LIVE).replace('"driver": "nvidia"', '"driver": "vfio-pci",\n"driver": "nvidia"');
+  refused(twice, "ELEDGER_FORMAT", /a field is there twice/);
+});

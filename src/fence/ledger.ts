@@ -13,6 +13,17 @@ export interface LedgerEntry {
   since: string;
 }
 
+/** What had a function of a live host before it was taken, as it was found and is to be given back. */
+export interface LedgerDriver {
+  address: PciAddress;
+  /** 1 to 64 letters, digits, `_`, `-`; null for none, as below. */
+  driver: string | null;
+  /** `driver_override` in sysfs, as `driver`. */
+  override: string | null;
+  /** `power/control` in sysfs. */
+  powerControl: "on" | "auto" | null;
+}
+
 /** The assignments of a machine as they are kept on disk. They are what is wanted: what is, only the hardware tells. */
 export interface Ledger {
   version: 1;
@@ -20,6 +31,8 @@ export interface Ledger {
   machine: string;
   virtual: boolean;
   assignments: LedgerEntry[];
+  /** Of a live host, each function once, and at least one; not there when nothing is to be given back. */
+  drivers?: LedgerDriver[];
   /** UTC, as `since`. */
   writtenAt: string;
 }
@@ -41,6 +54,7 @@ export class LedgerError extends Error {
 const MAX_TEXT = 4 * 2 ** 20;
 const MAX_ASSIGNMENTS = 4096;
 const MAX_MEMBERS = 65_536;
+const DRIVER = /^[A-Za-z0-9_-]{1,64}$/;
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/;
 /** Nothing that JSON escapes, so that a key in the text is always written the one way. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
@@ -56,20 +70,20 @@ export function readLedger(text: string): Ledger {
   if (text.length > MAX_TEXT) throw format(`${text.length} characters, at most ${MAX_TEXT} are read`);
   const root = object(parse(text), "the ledger");
   if (root.version !== LEDGER_VERSION) throw unknownVersion(root.version);
-  const { version, machine, virtual, assignments, writtenAt } = fields(root, "the ledger", [
-    "version",
-    "machine",
-    "virtual",
-    "assignments",
-    "writtenAt",
-  ]);
+  const { version, machine, virtual, assignments, drivers, writtenAt } = fields(
+    root,
+    "the ledger",
+    ["version", "machine", "virtual", "assignments", "writtenAt"],
+    ["drivers"],
+  );
   if (typeof machine !== "string" || !MACHINE.test(machine)) throw format("machine: no name of a machine");
   if (typeof virtual !== "boolean") throw format("virtual: neither true nor false");
   const entries = list(assignments, "assignments", MAX_ASSIGNMENTS).map(readEntry);
   refuseDuplicates(entries);
-  refuseDoubleKeys(text, 5 + 3 * entries.length);
+  const formers = drivers === undefined ? [] : readDrivers(drivers, virtual);
+  refuseDoubleKeys(text, 5 + 3 * entries.length + (formers.length === 0 ? 0 : 1 + 4 * formers.length));
   const ledger = { machine, virtual, assignments: entries, writtenAt: time(writtenAt, "writtenAt") };
-  return { version: version as 1, ...ledger };
+  return { version: version as 1, ...ledger, ...(formers.length > 0 && { drivers: formers }) };
 }
 
 /**
@@ -79,7 +93,11 @@ export function readLedger(text: string): Ledger {
 export function writeLedger(ledger: Ledger): string {
   const { version, machine, virtual, assignments, writtenAt } = ledger;
   const entries = assignments.map(({ name, members, since }) => ({ name, members, since }));
-  const text = `${JSON.stringify({ version, machine, virtual, assignments: entries, writtenAt }, null, 2)}\n`;
+  const formers = ledger.drivers?.map(({ address, driver, override, powerControl }) => {
+    return { address, driver, override, powerControl };
+  });
+  const drivers = formers === undefined || formers.length === 0 ? {} : { drivers: formers };
+  const text = `${JSON.stringify({ version, machine, virtual, assignments: entries, ...drivers, writtenAt }, null, 2)}\n`;
   readLedger(text);
   return text;
 }
@@ -90,12 +108,42 @@ function readEntry(value: unknown, index: number): LedgerEntry {
   if (typeof name !== "string" || !NAME.test(name)) throw format(`${at}.name: no name of an assignment`);
   if (name === "host") throw format(`${at}.name: "host" is nobody's to assign`);
   const addresses = list(members, `${at}.members`, MAX_MEMBERS).map((member, i) => {
-    const canonical = typeof member === "string" && isAddress(member) && parseAddress(member) === member;
-    if (!canonical) throw format(`${at}.members[${i}]: no PCI address such as 0004:04:00.0`);
-    return member;
+    return readAddress(member, `${at}.members[${i}]`);
   });
   if (addresses.length === 0) throw format(`${at}.members: empty`);
   return { name, members: addresses, since: time(since, `${at}.since`) };
+}
+
+function readAddress(value: unknown, at: string): PciAddress {
+  if (typeof value === "string" && isAddress(value) && parseAddress(value) === value) return value;
+  throw format(`${at}: no PCI address such as 0004:04:00.0`);
+}
+
+function readDrivers(value: unknown, virtual: boolean): LedgerDriver[] {
+  if (virtual) throw format("drivers: virtual hardware has none");
+  const drivers = list(value, "drivers", MAX_MEMBERS).map(readDriver);
+  if (drivers.length === 0) throw format("drivers: empty");
+  const known = new Set<PciAddress>();
+  for (const { address } of drivers) {
+    if (known.has(address)) throw format(`drivers: ${address} is there twice`);
+    known.add(address);
+  }
+  return drivers;
+}
+
+function readDriver(value: unknown, index: number): LedgerDriver {
+  const at = `drivers[${index}]`;
+  const names = ["address", "driver", "override", "powerControl"] as const;
+  const { address, driver, override, powerControl } = fields(object(value, at), at, names);
+  const name = (field: unknown, of: string): string | null => {
+    if (field === null || (typeof field === "string" && DRIVER.test(field))) return field;
+    throw format(`${at}.${of}: neither null nor a driver's name`);
+  };
+  if (powerControl !== null && powerControl !== "on" && powerControl !== "auto") {
+    throw format(`${at}.powerControl: neither null, "on" nor "auto"`);
+  }
+  const read = { address: readAddress(address, `${at}.address`), driver: name(driver, "driver") };
+  return { ...read, override: name(override, "override"), powerControl };
 }
 
 function refuseDuplicates(entries: readonly LedgerEntry[]): void {
@@ -133,14 +181,19 @@ function object(value: unknown, at: string): Record<string, unknown> {
   throw format(`${at}: no object`);
 }
 
-/** The fields of an object that has these and no others. */
-function fields<K extends string>(value: Record<string, unknown>, at: string, names: readonly K[]): Record<K, unknown> {
+/** The fields of an object that has these, perhaps some more, and no others. */
+function fields<K extends string, M extends string = never>(
+  value: Record<string, unknown>,
+  at: string,
+  names: readonly K[],
+  more: readonly M[] = [],
+): Record<K | M, unknown> {
   const missing = names.find((name) => !Object.hasOwn(value, name));
   if (missing !== undefined) throw format(`${at}: ${missing} is missing`);
-  const known = new Set<string>(names);
+  const known = new Set<string>([...names, ...more]);
   const strange = Object.keys(value).find((key) => !known.has(key));
   if (strange !== undefined) throw format(`${at}: field ${JSON.stringify(strange.slice(0, 64))} is not known`);
-  return value as Record<K, unknown>;
+  return value as Record<K | M, unknown>;
 }
 
 function list(value: unknown, at: string, most: number): unknown[] {

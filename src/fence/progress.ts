@@ -11,6 +11,8 @@ export type FenceStep =
   | "failed"
   /** Links that are to be up stay cut until the next reset. */
   | "awaits reset"
+  /** A fence that was in force is not: somebody else has reset the GPU. */
+  | "found open"
   /** A client wrote to a register that cuts links. */
   | "guarded write";
 

@@ -91,7 +91,7 @@ function linksOf(gpu: GpuPlan): number[] {
 }
 
 /** Holds each reading against the plan; GPUs that are not touched last, by what was found at the others. */
-function judge(plan: Plan, readings: ReadonlyMap<PciAddress, GpuReading>): GpuVerification[] {
+export function judge(plan: Plan, readings: ReadonlyMap<PciAddress, GpuReading>): GpuVerification[] {
   const verdicts = new Map<PciAddress, GpuVerification>();
   for (const gpu of plan.gpus)
     if (!gpu.untouched) verdicts.set(gpu.address, judgeTouched(gpu, readings.get(gpu.address)));

@@ -69,6 +69,8 @@ export interface PlanOptions extends IsolationOptions {
    * made safe is an error then, whatever is cut at the moment.
    */
   resetAll?: boolean;
+  /** Plan a reset for these too, whoever has them. */
+  resetToo?: readonly PciAddress[];
 }
 
 /**
@@ -88,7 +90,7 @@ export function makePlan(machine: Machine, assignments: readonly Assignment[], o
   });
   const planOf = new Map(gpus.map((gpu) => [gpu.address, gpu]));
   const crossLinks = crossLinksOf(machine, graph, planOf);
-  const steps = stepsOf(gpus, graph, planOf, options.resetAll === true);
+  const steps = stepsOf(gpus, graph, planOf, options);
   const state = isolation(machine, options, graph);
   const pcie = state.pairs.filter((pair) => pair.via === "pcie");
   const problems = planProblems({ machine, assignments, graph, ownerOf, planOf, crossLinks, steps, drivers, pcie });
@@ -192,10 +194,13 @@ function stepsOf(
   gpus: readonly GpuPlan[],
   graph: LinkGraph,
   planOf: Map<PciAddress, GpuPlan>,
-  resetAll: boolean,
+  { resetAll = false, resetToo = [] }: PlanOptions,
 ): PlanStep[] {
   const touched = gpus.filter((gpu) => !gpu.untouched);
-  const resets = touched.filter((gpu) => gpu.resetNeeded || (resetAll && gpu.assignment !== HOST));
+  const resets = touched.filter(
+    ({ resetNeeded, assignment, address }) =>
+      resetNeeded || (resetAll && assignment !== HOST) || resetToo.includes(address),
+  );
   const pairsOf = new Map<PciAddress, GpuPair[]>(resets.map((gpu) => [gpu.address, []]));
   for (const pair of graph.pairs) {
     pairsOf.get(pair.a.address)?.push(pair);

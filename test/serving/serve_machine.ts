@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Request, ServingData, ServingEvent, ServingStatus } from "../../src/cli/serve/messages.js";
+import type { Request, ServingEvent, ServingStatus, VirtualServingData } from "../../src/cli/serve/messages.js";
 import { parseAssignments } from "../../src/isolation/assignment.js";
 import type { Machine } from "../../src/machine/machine.js";
 import { type RunningServer, type ServerEvent, startServer, VfioUserClient } from "../../src/vfio-user/index.js";
@@ -19,9 +19,13 @@ export class ServedMachine {
   ) {}
 
   /** @throws what the worker throws; the directory is gone then */
-  static async start(machine: Machine, assign: string[], options: Partial<ServingData> = {}): Promise<ServedMachine> {
+  static async start(
+    machine: Machine,
+    assign: string[],
+    options: Partial<VirtualServingData> = {},
+  ): Promise<ServedMachine> {
     const served = new ServedMachine(machine, mkdtempSync(join(tmpdir(), "linkfence-serving-")));
-    const data: ServingData = {
+    const data: VirtualServingData = {
       machine,
       assignments: parseAssignments(machine, assign),
       socketDir: served.directory,
@@ -105,7 +109,7 @@ export async function withServed(
   machine: Machine,
   assign: string[],
   use: (served: ServedMachine) => Promise<void> | void,
-  options: Partial<ServingData> = {},
+  options: Partial<VirtualServingData> = {},
 ): Promise<void> {
   const served = await ServedMachine.start(machine, assign, options);
   try {

@@ -1,8 +1,9 @@
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../../fence/error.js";
-import type { Ledger } from "../../fence/ledger.js";
-import type { Assignment } from "../../machine/machine.js";
+import type { Ledger, LedgerDriver } from "../../fence/ledger.js";
+import type { Assignment, Machine } from "../../machine/machine.js";
+import type { PciAddress } from "../../pci/address.js";
 // Not the index: this thread needs neither a server nor a client of its own.
 import { type RunningServer, startServer } from "../../vfio-user/running_server.js";
 import { UsageError } from "../failure.js";
@@ -10,9 +11,10 @@ import { progressLine } from "../progress_line.js";
 import { changedAssignments, withoutAssignment } from "./assignment_change.js";
 import { type ControlRequest, controlPath } from "./control_protocol.js";
 import { ControlSocket } from "./control_socket.js";
-import { LEDGER_LOCK, ledgerFor, ledgerOf, saveLedger } from "./ledger_file.js";
+import { HostFunctions } from "./host_functions.js";
+import { LEDGER_LOCK, ledgerFor, ledgerOf, saveLedger, withoutDrivers } from "./ledger_file.js";
 import { LockFile } from "./lock_file.js";
-import type { Request, ServingData, ServingEvent, ServingStatus } from "./messages.js";
+import type { LiveServingData, Request, ServingEvent, ServingStatus, VirtualServingData } from "./messages.js";
 import { PrivateDirectory } from "./private_directory.js";
 import type { ServerStatus, WorkerEvent } from "./server_status.js";
 import { type PrintForm, servedJson, statusJson } from "./serving_json.js";
@@ -20,12 +22,18 @@ import type { SocketGroup } from "./socket_group.js";
 import { socketPath } from "./socket_names.js";
 
 /** What is served, and where. */
-export interface ServingSettings extends ServingData {
+export interface ServingSettings {
+  data: VirtualServingData | LiveServingData;
   stateDir: string;
   group: SocketGroup | undefined;
   /** What clients of the control socket are told to paste. */
   form: PrintForm;
+  /** Take functions of this host although it uses them. */
+  allowInUse?: boolean;
 }
+
+/** Letting go of a function of this host resets it, which may take seconds, for each. */
+const STOP_PATIENCE = 120_000;
 
 export interface ServingOptions {
   onEvent?: (event: WorkerEvent) => void;
@@ -46,6 +54,8 @@ export class FencedServing {
   readonly #watchers = new Set<(event: WorkerEvent) => void>();
   #server: RunningServer | undefined;
   #ledger: Ledger;
+  /** Drivers of this host whose functions are taken; undefined of a virtual machine. */
+  readonly #host: HostFunctions | undefined;
   /** The end of the change under way: one at a time. */
   #change: Promise<unknown> = Promise.resolve();
 
@@ -57,7 +67,10 @@ export class FencedServing {
   static async prepare(settings: ServingSettings, options: ServingOptions = {}): Promise<FencedServing> {
     const serving = new FencedServing(settings, options);
     try {
-      await serving.#save(settings.assignments);
+      await serving.#save(
+        settings.data.assignments,
+        serving.#host?.drivers(settings.data.assignments, serving.#ledger),
+      );
     } catch (error) {
       serving.release();
       throw error;
@@ -66,13 +79,15 @@ export class FencedServing {
   }
 
   private constructor(settings: ServingSettings, options: ServingOptions) {
+    const { machine, socketDir } = settings.data;
     this.#settings = settings;
     this.#options = options;
+    this.#host = machine.virtual ? undefined : new HostFunctions(machine, settings.allowInUse === true);
     try {
-      this.#take(settings.socketDir, "--socket-dir", "serve.lock", settings.group);
-      refuseInTheWay(settings);
+      this.#take(socketDir, "--socket-dir", "serve.lock", settings.group);
+      refuseInTheWay(machine, socketDir);
       this.#take(settings.stateDir, "--state-dir", LEDGER_LOCK);
-      this.#ledger = ledgerFor(settings.machine, settings.stateDir);
+      this.#ledger = ledgerFor(machine, settings.stateDir);
     } catch (error) {
       this.release();
       throw error;
@@ -89,15 +104,15 @@ export class FencedServing {
    * @throws what the worker throws; nothing is left behind then
    */
   async start(): Promise<ServerStatus> {
-    const { stateDir: _, form: __, group, ...data } = this.#settings;
+    const { data, group } = this.#settings;
+    const module = data.machine.virtual ? "./virtual_serving" : "./live_serving";
     try {
+      this.#host?.take(data.assignments, this.#ledger);
       this.#server = await startServer({
-        module: new URL(
-          import.meta.url.endsWith(".ts") ? "./virtual_serving.ts" : "./virtual_serving.js",
-          import.meta.url,
-        ),
-        data: data satisfies ServingData,
+        module: new URL(`${module}${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`, import.meta.url),
+        data,
         group: group?.gid,
+        ...(this.#host !== undefined && { stopPatience: STOP_PATIENCE }),
         onEvent: (event) => this.#tell(event),
         onNews: (news) => this.#tell(news as ServingEvent),
       });
@@ -115,17 +130,32 @@ export class FencedServing {
   /** What is fenced, served and attached at this moment. */
   async status(): Promise<ServerStatus> {
     const status = (await this.#call({ kind: "status" })) as ServingStatus;
-    const { socketDir, stateDir } = this.#settings;
-    return { ...status, pid: process.pid, startedAt: this.#startedAt, socketDir, stateDir, ledger: this.#ledger };
+    const { data, stateDir } = this.#settings;
+    const where = { socketDir: data.socketDir, stateDir };
+    return { ...status, pid: process.pid, startedAt: this.#startedAt, ...where, ledger: this.#ledger };
   }
 
-  /** Disconnects everybody, ends the worker, and leaves nothing but the ledger. */
+  /**
+   * Disconnects everybody, ends the worker, gives functions of this host back to their drivers, and leaves nothing but the
+   * ledger.
+   */
   async close(): Promise<void> {
     try {
       await this.#server?.stop();
+      await this.#giveBack(this.#ledger.drivers?.map(({ address }) => address) ?? []);
     } finally {
       this.release();
     }
+  }
+
+  /** What cannot be given back stays in the ledger, for `release` and for the next server. */
+  async #giveBack(addresses: readonly PciAddress[]): Promise<void> {
+    if (this.#host === undefined || addresses.length === 0) return;
+    const given = this.#host.giveBack(addresses, this.#ledger, (of, message) =>
+      this.#tell({ kind: "notice", of, message }),
+    );
+    this.#ledger = withoutDrivers(this.#ledger, given);
+    await saveLedger(this.#settings.stateDir, this.#ledger);
   }
 
   /** Lets go of everything but the worker, at once: for when the process ends. */
@@ -140,19 +170,19 @@ export class FencedServing {
     this.#undo.push(() => lock.release());
   }
 
-  async #save(assignments: readonly Assignment[]): Promise<void> {
-    const { machine, stateDir } = this.#settings;
-    const ledger = ledgerOf(machine, assignments, this.#ledger, new Date().toISOString());
+  async #save(assignments: readonly Assignment[], taken: readonly LedgerDriver[] = []): Promise<void> {
+    const { data, stateDir } = this.#settings;
+    const ledger = ledgerOf(data.machine, assignments, this.#ledger, new Date().toISOString(), taken);
     await saveLedger(stateDir, ledger);
     this.#ledger = ledger;
   }
 
   async #answer(request: ControlRequest, onProgress: (line: string) => void): Promise<unknown> {
-    const { machine, form } = this.#settings;
+    const { data, form } = this.#settings;
     if (request.command === "status") return statusJson(await this.status());
     const change: Change =
       request.command === "assign"
-        ? (current) => changedAssignments(machine, current, request.assign)
+        ? (current) => changedAssignments(data.machine, current, request.assign)
         : (current) => {
             this.#refuseOtherMachine(request.machine);
             return withoutAssignment(current, request.name);
@@ -171,22 +201,27 @@ export class FencedServing {
     const before = this.#ledger;
     const assignments = change(before.assignments.map(({ name, members }) => ({ name, members })));
     await this.#call({ kind: "check", assignments });
-    await this.#save(assignments);
+    this.#host?.refuseUnservable(assignments, before);
+    await this.#save(assignments, this.#host?.drivers(assignments, before));
     const watch = (event: WorkerEvent) => {
       // What guests try meanwhile is no progress.
       if (event.kind === "fence" && event.event.step !== "guarded write") onProgress(progressLine(event.event));
     };
     this.#watchers.add(watch);
+    const taken = this.#ledger.drivers?.filter(({ address }) => !isAmong(before.drivers, address)) ?? [];
     try {
+      this.#host?.take(assignments, this.#ledger);
       await this.#call({ kind: "assign", assignments });
     } catch (error) {
       // Refused with nothing touched, so what was is still what is wanted.
+      await this.#giveBack(taken.map(({ address }) => address)).catch(() => {});
       await saveLedger(this.#settings.stateDir, before).catch(() => {});
       this.#ledger = before;
       throw error;
     } finally {
       this.#watchers.delete(watch);
     }
+    await this.#giveBack(this.#host?.left(assignments, this.#ledger) ?? []);
     const status = await this.status();
     this.#options.onChange?.(status);
     return status;
@@ -207,7 +242,7 @@ export class FencedServing {
   }
 
   #refuseOtherMachine(name: string | undefined): void {
-    const { machine } = this.#settings;
+    const { machine } = this.#settings.data;
     if (name !== undefined && name !== machine.name) {
       throw new UsageError(`the server there serves ${machine.name}, not ${name}`);
     }
@@ -216,9 +251,13 @@ export class FencedServing {
 
 type Change = (current: Assignment[]) => Assignment[];
 
+function isAmong(drivers: readonly LedgerDriver[] | undefined, address: PciAddress): boolean {
+  return drivers?.some((each) => each.address === address) === true;
+}
+
 /** Sockets that a killed server has left are taken over; anything else is somebody's. */
-function refuseInTheWay({ machine, socketDir }: ServingSettings): void {
-  const functions = [...machine.gpus, ...machine.bridges];
+function refuseInTheWay(machine: Machine, socketDir: string): void {
+  const functions = machine.virtual ? [...machine.gpus, ...machine.bridges] : machine.functions;
   const paths = functions.map(({ address }) => socketPath(machine, socketDir, address));
   for (const path of [controlPath(socketDir), ...paths]) {
     if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === false) {

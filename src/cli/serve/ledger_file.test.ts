@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { builtinMachine } from "../../machine/builtin.js";
-import { isOf, ledgerFor, ledgerOf, loadLedger, saveLedger } from "./ledger_file.js";
+import { isOf, ledgerFor, ledgerOf, loadLedger, saveLedger, withoutDrivers } from "./ledger_file.js";
 
 const folder = mkdtempSync(join(tmpdir(), "linkfence-ledger-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -86,4 +86,26 @@ test("a ledger is another machine's by its name or by its members, and a real ma
   await saveLedger(path, ledgerOf(redbud, [], undefined, MONDAY));
   assert.equal(ledgerFor(machine, path).machine, "sequoia");
   assert.equal(JSON.parse(readFileSync(join(path, "ledger.json"), "utf8")).machine, "redbud", "only read");
+});
+
+test("who had a function first is who had it, until it is given back", () => {
+  const live = { ...machine, virtual: false };
+  const former = { address: GPU0, driver: "nvidia", override: null, powerControl: "auto" as const };
+  const later = { address: GPU0, driver: "vfio-pci", override: "vfio-pci", powerControl: "on" as const };
+  const other = { ...later, address: GPU1 };
+  const first = ledgerOf(live, [{ name: "vm1", members: [GPU0] }], undefined, MONDAY, [former]);
+  const next = ledgerOf(live, [], first, TUESDAY, [later, other]);
+  assert.deepEqual(next.drivers, [former, other]);
+  assert.deepEqual(withoutDrivers(next, [GPU0]).drivers, [other]);
+  assert.equal("drivers" in withoutDrivers(next, [GPU0, GPU1]), false);
+});
+
+test("a ledger with nothing but functions to give back is not another machine's to take over", async () => {
+  const live = { ...machine, virtual: false };
+  const path = join(folder, "returning");
+  mkdirSync(path);
+  const former = { address: GPU0, driver: "nvidia", override: null, powerControl: null };
+  await saveLedger(path, ledgerOf(live, [], undefined, MONDAY, [former]));
+  assert.deepEqual(ledgerFor(live, path).drivers, [former]);
+  assert.throws(() => ledgerFor({ ...live, name: "another" }, path), { code: "EUSAGE", message: /of another machine/ });
 });

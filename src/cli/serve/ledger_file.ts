@@ -1,10 +1,11 @@
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type Ledger, readLedger, writeLedger } from "../../fence/ledger.js";
+import { type Ledger, type LedgerDriver, readLedger, writeLedger } from "../../fence/ledger.js";
 import { errnoInWords, errnoOf, HostError } from "../../host/error.js";
 import { printable } from "../../host/printable.js";
 import { readBounded } from "../../host/read_bounded.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
+import type { PciAddress } from "../../pci/address.js";
 import { UsageError } from "../failure.js";
 
 const LEDGER_LIMIT = 4 << 20;
@@ -66,15 +67,21 @@ function syncDirectory(path: string): void {
 }
 
 /**
- * The ledger for a machine with these assignments. An assignment that stays as it was keeps its date.
+ * The ledger for a machine with these assignments. An assignment that stays as it was keeps its date, and whoever had a
+ * function first is who had it, until it is given back ({@link withoutDrivers}).
  * @param now when it is written, ISO 8601
+ * @param taken who has the functions that are about to be taken
  */
 export function ledgerOf(
   machine: Machine,
   assignments: readonly Assignment[],
   old: Ledger | undefined,
   now: string,
+  taken: readonly LedgerDriver[] = [],
 ): Ledger {
+  const known = old?.drivers ?? [];
+  const first = new Set(known.map(({ address }) => address));
+  const drivers = [...known, ...taken.filter(({ address }) => !first.has(address))];
   const before = new Map(old?.assignments.map((entry) => [entry.name, entry]));
   return {
     version: 1,
@@ -85,7 +92,15 @@ export function ledgerOf(
       const entry = before.get(name);
       return { name, members, since: entry !== undefined && same(entry.members, members) ? entry.since : now };
     }),
+    ...(drivers.length > 0 && { drivers }),
   };
+}
+
+/** The ledger when these functions have been given back to their drivers. */
+export function withoutDrivers(ledger: Ledger, addresses: readonly PciAddress[]): Ledger {
+  const { drivers = [], ...rest } = ledger;
+  const left = drivers.filter(({ address }) => !addresses.includes(address));
+  return left.length === 0 ? rest : { ...rest, drivers: left };
 }
 
 function same(a: readonly string[], b: readonly string[]): boolean {
@@ -99,12 +114,16 @@ function same(a: readonly string[], b: readonly string[]): boolean {
  */
 export function ledgerFor(machine: Machine, stateDir: string): Ledger {
   const ledger = loadLedger(stateDir);
-  if (ledger === undefined || ledger.assignments.length === 0) return ledgerOf(machine, [], undefined, NEVER);
+  if (ledger === undefined || isEmpty(ledger)) return ledgerOf(machine, [], undefined, NEVER);
   if (isOf(ledger, machine)) return ledger;
   if (ledger.virtual && machine.virtual) return ledgerOf(machine, [], undefined, NEVER);
   throw new UsageError(
     `--state-dir: the ledger in ${printable(stateDir)} is of another machine, ${ledger.machine}; name another --state-dir`,
   );
+}
+
+function isEmpty({ assignments, drivers = [] }: Ledger): boolean {
+  return assignments.length === 0 && drivers.length === 0;
 }
 
 /** Whether a ledger is of this machine: its name, and all of its members. */

@@ -3,24 +3,34 @@ import type { LinkSnapshot } from "../../fence/verify.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
 
-/** What the worker that serves a virtual machine is started with. */
+/** What a worker that serves is started with, whatever it serves. */
 export interface ServingData {
   machine: Machine;
   assignments: Assignment[];
   /** Where the sockets are made; it exists. */
   socketDir: string;
-  /** Bytes of memory of each GPU, a power of two. */
-  gpuMemory: number;
-  /** Show each GPU's memory as BAR4 of its first bridge too. */
-  ramAsBar: boolean;
-  /** A reset clears the GPU's memory. */
-  resetClearsMemory: boolean;
   /** Touch GPUs of the host although a driver has them. */
   includeHost: boolean;
   /** As in `IsolationOptions`. */
   isolateNvlink?: boolean;
   /** The host's, in bytes. */
   pageSize: number;
+}
+
+/** For a virtual machine. */
+export interface VirtualServingData extends ServingData {
+  /** Bytes of memory of each GPU, a power of two. */
+  gpuMemory: number;
+  /** Show each GPU's memory as BAR4 of its first bridge too. */
+  ramAsBar: boolean;
+  /** A reset clears the GPU's memory. */
+  resetClearsMemory: boolean;
+}
+
+/** For functions of this host, which vfio-pci has. */
+export interface LiveServingData extends ServingData {
+  /** BARs are mapped by vfio-pci's device descriptor, which whoever runs the VM could do more with. */
+  trustVmm: boolean;
 }
 
 /** What the main thread asks the worker. What is thrown says in one line what is wrong. */
@@ -42,7 +52,14 @@ export type Request =
 export type ServingEvent =
   | { kind: "fence"; event: FenceEvent }
   /** A client reached what the virtual GPU does not model: each register once. */
-  | { kind: "unmodelled"; what: string };
+  | { kind: "unmodelled"; what: string }
+  /** Something that whoever runs this host should know of a function; `of` is a GPU's name or an address. */
+  | { kind: "notice"; of: string; message: string }
+  /** The host takes a function away: it is served no longer. */
+  | { kind: "removed"; of: string; address: PciAddress };
+
+/** What a function is: a GPU with a fence, an NPU bridge of one, or any other, which has no links. */
+export type FunctionKind = "gpu" | "bridge" | "other";
 
 /** Who is connected to a socket. */
 export interface ClientStatus {
@@ -83,14 +100,16 @@ export interface RegionStatus {
   size: number;
   /** Whether a client may map some of it. */
   mappable: boolean;
+  /** Of a function of this host: by what a client maps it, or that its accesses are carried out one by one. */
+  access?: "device fd" | "dma-buf" | "sysfs file" | "trapped";
 }
 
-/** One GPU or NPU bridge: those that are served, and the GPUs of the host. */
+/** One function: those that are served, and the GPUs of the host. */
 export interface FunctionStatus {
   address: PciAddress;
-  /** The GPU's name; of a bridge its address, for its slot label is the GPU's. */
+  /** The GPU's name; of others their address, for a bridge's slot label is the GPU's. */
   name: string;
-  kind: "gpu" | "bridge";
+  kind: FunctionKind;
   /** The owner: an assignment's name, or `host`. */
   assignment: string;
   /** Absolute path; null when it is not served. */
@@ -110,7 +129,10 @@ export interface FunctionStatus {
 export interface AssignmentStatus {
   name: string;
   members: PciAddress[];
-  /** Members that are neither GPUs nor NPU bridges of its GPUs: their isolation is planned for, and nobody serves them. */
+  /**
+   * Members that nobody serves, though their isolation is planned for: of a virtual machine, what is neither a GPU nor an
+   * NPU bridge of one.
+   */
   notServed: PciAddress[];
   /** Bytes of its clients' memory that its functions reach by DMA, each counted once; decimal. */
   pinnedBytes: string;
@@ -121,6 +143,8 @@ export interface ServingStatus {
   machine: string;
   virtual: boolean;
   assignments: AssignmentStatus[];
-  /** GPUs in the order of the machine, each followed by its bridges. */
+  /** GPUs in the order of the machine, each followed by its bridges; then the others that are served. */
   functions: FunctionStatus[];
+  /** How BARs of functions of this host get to clients; absent of a virtual machine. */
+  tier?: "mediated" | "trust-vmm";
 }

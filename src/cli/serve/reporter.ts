@@ -25,36 +25,51 @@ export interface Reporter {
 /** One JSON object per line, the first of them `ready`: what happened before comes behind it, with its own time. */
 export class JsonReporter implements Reporter {
   #before: string[] | undefined = [];
-  readonly #events = new BoundedOutput(process.stdout, (count) => line({ event: "lost", count }));
+  #virtual = false;
+  readonly #events = new BoundedOutput(process.stdout, (count) => this.#line({ event: "lost", count }));
 
   constructor(private readonly form: PrintForm) {}
 
-  onBegin(): void {}
+  onBegin({ virtual }: Machine): void {
+    this.#virtual = virtual;
+  }
 
   onEvent(event: ToldEvent): void {
     const json = { event: event.kind, ...eventJson(event) };
-    if (this.#before === undefined) this.#events.write(line(json));
-    else this.#before.push(line(json));
+    if (this.#before === undefined) this.#events.write(this.#line(json));
+    else this.#before.push(this.#line(json));
   }
 
   onReady(status: ServerStatus): void {
     const { pid, socketDir, stateDir } = status;
     const served = servedJson(status, this.form);
-    writeLines([line({ event: "ready", pid, socketDir, stateDir, ...served }), ...(this.#before ?? [])]);
+    writeLines([this.#line({ event: "ready", pid, socketDir, stateDir, ...served }), ...(this.#before ?? [])]);
     this.#before = undefined;
   }
 
   onChange(status: ServerStatus): void {
-    writeLines([line({ event: "changed", ...servedJson(status, this.form) })]);
+    writeLines([this.#line({ event: "changed", ...servedJson(status, this.form) })]);
   }
 
   onStopped(why: string): void {
-    writeLines([line({ event: "stopped", reason: why })]);
+    writeLines([this.#line({ event: "stopped", reason: why })]);
+  }
+
+  /** One object in a line, with what every event has. */
+  #line({ event, ...rest }: { event: string; [field: string]: unknown }): string {
+    const virtual = this.#virtual ? { virtual: true } : {};
+    return JSON.stringify({ event, ...virtual, time: new Date().toISOString(), ...rest });
   }
 }
 
 /** What is worth a line while guests reset their GPUs at will. */
-const OUTCOMES: ReadonlySet<FenceStep> = new Set<FenceStep>(["done", "failed", "awaits reset", "guarded write"]);
+const OUTCOMES: ReadonlySet<FenceStep> = new Set<FenceStep>([
+  "done",
+  "failed",
+  "awaits reset",
+  "found open",
+  "guarded write",
+]);
 
 /** Lines for a person. */
 export class TextReporter implements Reporter {
@@ -93,9 +108,4 @@ export class TextReporter implements Reporter {
   onStopped(why: string): void {
     writeLines([`stopped: ${why}`]);
   }
-}
-
-/** One object in a line, with what every event has. */
-function line({ event, ...rest }: { event: string; [field: string]: unknown }): string {
-  return JSON.stringify({ event, virtual: true, time: new Date().toISOString(), ...rest });
 }

@@ -17,11 +17,16 @@ export async function serveUntilSignal(settings: ServingSettings, reporter: Repo
   });
   // However the process ends, short of SIGKILL.
   process.on("exit", () => serving.release());
-  reporter.onBegin(settings.machine);
-  const started = await Promise.race([serving.start(), signalled]);
-  // A worker that has not begun to serve has nothing to end in good order.
-  if (typeof started === "string") process.exit(0);
-  reporter.onReady(started);
+  reporter.onBegin(settings.data.machine);
+  const starting = serving.start();
+  const started = await Promise.race([starting, signalled]);
+  if (typeof started === "string") {
+    // A virtual machine goes with its worker; functions of this host have to be given back, which needs them taken first.
+    if (settings.data.machine.virtual) process.exit(0);
+    await starting.catch(() => {});
+  } else {
+    reporter.onReady(started);
+  }
   const why = await Promise.race([signalled, serving.ended]);
   await serving.close();
   limit.flush();

@@ -2,9 +2,10 @@ import type { FenceEvent } from "../../fence/progress.js";
 import { mask } from "../output.js";
 import type { ToldEvent } from "./event_limit.js";
 import { libvirtLines } from "./libvirt_xml.js";
-import type { AssignmentStatus, FenceStatus, FunctionStatus } from "./messages.js";
+import type { AssignmentStatus, FenceStatus, FunctionKind, FunctionStatus, ServingStatus } from "./messages.js";
 import { qemuArguments } from "./qemu_arguments.js";
 import type { ServerStatus } from "./server_status.js";
+import { tierNotes } from "./tier.js";
 
 /** What is printed for pasting. */
 export type PrintForm = "qemu" | "libvirt";
@@ -16,7 +17,7 @@ export interface ServedAssignmentJson {
   members: string[];
   /** ISO 8601. */
   since: string;
-  functions: { name: string; address: string; kind: "gpu" | "bridge"; socket: string }[];
+  functions: { name: string; address: string; kind: FunctionKind; socket: string }[];
   /** Arguments of QEMU, or a libvirt domain. */
   qemu?: string[];
   libvirt?: string;
@@ -26,12 +27,16 @@ export interface ServedAssignmentJson {
 export interface ServedJson {
   machine: string;
   virtual?: true;
+  /** How BARs of functions of a real host get to their VMs. */
+  tier?: ServingStatus["tier"];
   /** No fence has failed. */
   fenced: boolean;
   /** Why a fence has failed, a line each. */
   failures: string[];
   /** What served functions go without, a line each. */
   warnings: string[];
+  /** What has to be known of functions of a real host, a line each. */
+  notes?: string[];
   assignments: ServedAssignmentJson[];
 }
 
@@ -39,6 +44,7 @@ export interface ServedJson {
 export interface StatusJson {
   machine: string;
   virtual?: true;
+  tier?: ServingStatus["tier"];
   pid: number;
   startedAt: string;
   socketDir: string;
@@ -61,9 +67,11 @@ export function servedJson(status: ServerStatus, form: PrintForm): ServedJson {
   return {
     machine: status.machine,
     ...(status.virtual && { virtual: true as const }),
+    ...(status.tier !== undefined && { tier: status.tier }),
     fenced: failed.length === 0,
     failures: failed,
     warnings: warningsOf(status.functions),
+    ...(status.tier !== undefined && { notes: tierNotes(status) }),
     assignments: status.ledger.assignments.map(({ name, members, since }) => {
       const served = status.functions.filter(({ assignment, socket }) => assignment === name && socket !== null);
       const functions = served.map(({ name, address, kind, socket }) => ({
@@ -97,6 +105,7 @@ export function statusJson(status: ServerStatus): StatusJson {
   return {
     machine: status.machine,
     ...(status.virtual && { virtual: true as const }),
+    ...(status.tier !== undefined && { tier: status.tier }),
     pid: status.pid,
     startedAt: status.startedAt,
     socketDir: status.socketDir,

@@ -4,8 +4,8 @@ import type { Gpu } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
 import { type VfioDevice, VfioError } from "../../vfio/index.js";
 import type { Occupant, VfioUserServer } from "../../vfio-user/index.js";
+import type { OwnedFunction, ServedFunction } from "./hardware.js";
 import type { ClientStatus, FenceStatus, FunctionStatus, IommuGroupStatus, RegionStatus } from "./messages.js";
-import type { ServedFunction } from "./served_function.js";
 
 /** What the status of each function is told from. */
 export interface StatusSources {
@@ -15,6 +15,7 @@ export interface StatusSources {
   fenceOf(address: PciAddress): Fence;
   /** Why a function that should be served is not. */
   unserved: ReadonlyMap<PciAddress, string>;
+  accessTo(address: PciAddress, region: number): RegionStatus["access"];
 }
 
 /** A GPU, served or the host's. Its registers are read. */
@@ -24,13 +25,13 @@ export function gpuStatus(sources: StatusSources, { address, name }: Gpu): Funct
   return { ...base, name, kind: "gpu", assignment: fence.plan.assignment, fence: fenceStatus(fence) };
 }
 
-/** An NPU bridge. */
-export function bridgeStatus(sources: StatusSources, address: PciAddress, owner: string): FunctionStatus {
-  return { ...functionStatus(sources, address), name: address, kind: "bridge", assignment: owner };
+/** A function that has no fence: an NPU bridge, or anything but a GPU. */
+export function unfencedStatus(sources: StatusSources, { address, kind, owner }: OwnedFunction): FunctionStatus {
+  return { ...functionStatus(sources, address), name: address, kind, assignment: owner };
 }
 
 function functionStatus(
-  { server, served, groups, unserved }: StatusSources,
+  { server, served, groups, unserved, accessTo }: StatusSources,
   address: PciAddress,
 ): Omit<FunctionStatus, "name" | "kind" | "assignment"> {
   const function_ = served.get(address);
@@ -40,7 +41,7 @@ function functionStatus(
     address,
     socket: function_?.socket ?? null,
     client: occupant === undefined ? null : clientStatus(occupant),
-    regions: function_ === undefined ? [] : regionsOf(function_.device),
+    regions: function_ === undefined ? [] : regionsOf(function_.device, (region) => accessTo(address, region)),
     iommuGroup: groups.get(address) ?? null,
     warnings: [...(function_?.warnings ?? []), ...(why === undefined ? [] : [why])],
   };
@@ -51,11 +52,13 @@ function clientStatus({ peer, since }: Occupant): ClientStatus {
 }
 
 /** None of a device that answers EIO to everything. */
-function regionsOf(device: VfioDevice): RegionStatus[] {
+function regionsOf(device: VfioDevice, accessTo: (region: number) => RegionStatus["access"]): RegionStatus[] {
   try {
-    return device.regions.flatMap((region, index) =>
-      region === undefined ? [] : [{ index, size: region.size, mappable: region.mapping !== undefined }],
-    );
+    return device.regions.flatMap((region, index) => {
+      if (region === undefined) return [];
+      const access = accessTo(index);
+      return [{ index, size: region.size, mappable: region.mapping !== undefined, ...(access && { access }) }];
+    });
   } catch (error) {
     if (error instanceof VfioError) return [];
     throw error;

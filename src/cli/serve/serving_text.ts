@@ -26,7 +26,7 @@ export function pasteLines(assignments: readonly ServedAssignmentJson[]): string
 }
 
 /** What is said when a change has been carried out, or when serving begins. */
-export function servedLines({ assignments, failures, warnings }: ServedJson): string[] {
+export function servedLines({ assignments, failures, warnings, notes = [] }: ServedJson): string[] {
   const names = assignments.map(({ name, members }) => `${name} (${members.join(" ")})`);
   const functions = assignments.reduce((sum, each) => sum + each.functions.length, 0);
   const count = `${functions} function${functions === 1 ? "" : "s"}`;
@@ -35,7 +35,7 @@ export function servedLines({ assignments, failures, warnings }: ServedJson): st
     failures.length > 0
       ? [...failures.map((line) => paint("red", line)), what]
       : [`${paint("green", "fenced")}, ${what}`];
-  return [...fenced, ...warningLines(warnings)];
+  return [...fenced, ...notes, ...warningLines(warnings)];
 }
 
 /** One event, for a person who watches. */
@@ -45,6 +45,10 @@ export function eventLine(event: ToldEvent): string {
       return progressLine(event.event);
     case "unmodelled":
       return event.what;
+    case "notice":
+      return `${event.of} ${event.message}`;
+    case "removed":
+      return `${event.of} ${paint("yellow", "removed")}: this host takes ${event.address} away, it is served no longer`;
     case "connect":
       return `${label(event.socket)} connected: ${peerText(event.peer)}`;
     case "refuse":

@@ -9,11 +9,13 @@ const LONGEST_LABEL = 32;
 
 /**
  * Where a function's socket is: `GPU0-0004:04:00.0.sock` for a GPU with a slot label, `GPU-0004:04:00.0.sock` for one
- * without, `NPU-0006:00:00.0.sock` for an NPU bridge.
+ * without, `NPU-0006:00:00.0.sock` for an NPU bridge, `PCI-0000:03:00.0.sock` for anything else.
  */
 export function socketPath(machine: Machine, directory: string, address: PciAddress): string {
   const gpu = machine.gpus.find((each) => each.address === address);
-  const label = gpu === undefined ? "NPU" : gpu.name === gpu.address ? "GPU" : fileNamePart(gpu.name);
+  const isBridge = machine.bridges.some((each) => each.address === address);
+  const label =
+    gpu === undefined ? (isBridge ? "NPU" : "PCI") : gpu.name === gpu.address ? "GPU" : fileNamePart(gpu.name);
   return join(directory, `${label}-${address}.sock`);
 }
 

@@ -2,6 +2,7 @@ import { basename } from "node:path";
 import { paint, table } from "../output.js";
 import { type FenceJson, type StatusJson, warningsOf } from "./serving_json.js";
 import { peerText, warningLines } from "./serving_text.js";
+import { tierNotes } from "./tier.js";
 
 type Functions = StatusJson["functions"];
 
@@ -12,7 +13,7 @@ const GIB = 2 ** 30;
  * @param now what is today's is told by the clock alone
  */
 export function statusLines(status: StatusJson, now = new Date()): string[] {
-  const { machine, virtual, pid, startedAt, socketDir, functions } = status;
+  const { machine, virtual, tier, pid, startedAt, socketDir, functions } = status;
   const since = (time: string | null | undefined) => sinceText(time, now);
   const warnings = warningLines(warningsOf(functions));
   return [
@@ -23,6 +24,7 @@ export function statusLines(status: StatusJson, now = new Date()): string[] {
     "",
     ...assignmentLines(status, since),
     ...socketLines(functions, since),
+    ...(tier === undefined ? [] : ["", ...tierNotes({ tier, functions })]),
     ...(warnings.length === 0 ? [] : ["", ...warnings]),
   ];
 }
