@@ -52,7 +52,7 @@ export async function runServe(
   const stateDir = directoryPath(options.stateDir, "--state-dir");
   const described = await readSource(options);
   const machine = options.live === true ? described : virtualModel(described);
-  const ledger = ledgerFor(machine, stateDir);
+  ledgerFor(machine, stateDir);
   const assignments = await requireAssignments(machine, { ...options, stateDir });
   const planning = { includeHost: options.includeHost === true, ...(await isolateNvlinkOption(options)) };
   const plan = planToServe(machine, assignments, planning);
@@ -74,8 +74,8 @@ export async function runServe(
   }
   const allowInUse = options.allowInUse === true;
   const host = new HostFunctions(machine, allowInUse);
-  host.refuseUnservable(assignments, ledger);
-  if (options.yes !== true) return dryRun(options, machine, plan, host.drivers(assignments, ledger));
+  host.refuseUnservable(assignments, []);
+  if (options.yes !== true) return dryRun(options, machine, plan, host.drivers(assignments));
   warnOfMemlock();
   const data = { ...common, trustVmm: options.trustVmm === true };
   return serveUntilSignal({ data, ...where, allowInUse }, reporter);

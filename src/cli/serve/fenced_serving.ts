@@ -67,10 +67,7 @@ export class FencedServing {
   static async prepare(settings: ServingSettings, options: ServingOptions = {}): Promise<FencedServing> {
     const serving = new FencedServing(settings, options);
     try {
-      await serving.#save(
-        settings.data.assignments,
-        serving.#host?.drivers(settings.data.assignments, serving.#ledger),
-      );
+      await serving.#save(settings.data.assignments);
     } catch (error) {
       serving.release();
       throw error;
@@ -136,26 +133,34 @@ export class FencedServing {
   }
 
   /**
-   * Disconnects everybody, ends the worker, gives functions of this host back to their drivers, and leaves nothing but the
-   * ledger.
+   * Disconnects everybody, ends the worker, gives functions of this host back to their drivers, has those fenced that nobody
+   * had, and leaves nothing but the ledger.
    */
   async close(): Promise<void> {
+    const { assignments, drivers = [] } = this.#ledger;
     try {
       await this.#server?.stop();
-      await this.#giveBack(this.#ledger.drivers?.map(({ address }) => address) ?? []);
+      await this.#giveBack(
+        drivers.map(({ address }) => address),
+        { rest: true },
+      );
+      this.#host?.fenceAtRest(assignments, this.#settings.data, (of, message) => this.#notice(of, message));
     } finally {
       this.release();
     }
   }
 
   /** What cannot be given back stays in the ledger, for `release` and for the next server. */
-  async #giveBack(addresses: readonly PciAddress[]): Promise<void> {
+  async #giveBack(addresses: readonly PciAddress[], { rest }: { rest: boolean }): Promise<void> {
     if (this.#host === undefined || addresses.length === 0) return;
-    const given = this.#host.giveBack(addresses, this.#ledger, (of, message) =>
-      this.#tell({ kind: "notice", of, message }),
-    );
+    const tell = (of: PciAddress, message: string) => this.#notice(of, message);
+    const given = this.#host.giveBack(addresses, this.#ledger, { rest, tell });
     this.#ledger = withoutDrivers(this.#ledger, given);
     await saveLedger(this.#settings.stateDir, this.#ledger);
+  }
+
+  #notice(of: PciAddress, message: string): void {
+    this.#tell({ kind: "notice", of, message });
   }
 
   /** Lets go of everything but the worker, at once: for when the process ends. */
@@ -170,9 +175,16 @@ export class FencedServing {
     this.#undo.push(() => lock.release());
   }
 
-  async #save(assignments: readonly Assignment[], taken: readonly LedgerDriver[] = []): Promise<void> {
+  async #save(assignments: readonly Assignment[]): Promise<void> {
     const { data, stateDir } = this.#settings;
-    const ledger = ledgerOf(data.machine, assignments, this.#ledger, new Date().toISOString(), taken);
+    const taken = this.#host?.drivers(assignments) ?? [];
+    // Whoever has got a function back since is who has it.
+    const rebound = taken.filter(({ driver }) => driver !== null && driver !== "vfio-pci");
+    const old = withoutDrivers(
+      this.#ledger,
+      rebound.map(({ address }) => address),
+    );
+    const ledger = ledgerOf(data.machine, assignments, old, new Date().toISOString(), taken);
     await saveLedger(stateDir, ledger);
     this.#ledger = ledger;
   }
@@ -201,8 +213,8 @@ export class FencedServing {
     const before = this.#ledger;
     const assignments = change(before.assignments.map(({ name, members }) => ({ name, members })));
     await this.#call({ kind: "check", assignments });
-    this.#host?.refuseUnservable(assignments, before);
-    await this.#save(assignments, this.#host?.drivers(assignments, before));
+    this.#host?.refuseUnservable(assignments, before.assignments);
+    await this.#save(assignments);
     const watch = (event: WorkerEvent) => {
       // What guests try meanwhile is no progress.
       if (event.kind === "fence" && event.event.step !== "guarded write") onProgress(progressLine(event.event));
@@ -214,14 +226,17 @@ export class FencedServing {
       await this.#call({ kind: "assign", assignments });
     } catch (error) {
       // Refused with nothing touched, so what was is still what is wanted.
-      await this.#giveBack(taken.map(({ address }) => address)).catch(() => {});
+      await this.#giveBack(
+        taken.map(({ address }) => address),
+        { rest: false },
+      ).catch(() => {});
       await saveLedger(this.#settings.stateDir, before).catch(() => {});
       this.#ledger = before;
       throw error;
     } finally {
       this.#watchers.delete(watch);
     }
-    await this.#giveBack(this.#host?.left(assignments, this.#ledger) ?? []);
+    await this.#giveBack(this.#host?.left(assignments, this.#ledger) ?? [], { rest: false });
     const status = await this.status();
     this.#options.onChange?.(status);
     return status;

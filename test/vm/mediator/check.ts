@@ -13,7 +13,7 @@ import { VirtualMachine } from "../virtual_machine.js";
 import type { SeenGpu, WatchedGpusData, WatchedGpusRequest } from "./watched_gpus.js";
 
 const MACHINE = "c4140";
-const BUDGET = 150;
+const BUDGET = 240;
 const RESULTS = [
   "serve --live without --yes touches nothing",
   "serve --live takes, opens, fences and serves",
