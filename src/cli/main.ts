@@ -2,6 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { errnoInWords, errnoOf } from "../host/error.js";
 import { EXIT_FAILURE, failureLine, UsageError } from "./failure.js";
+import { defaultSocketDir } from "./serve/default_directory.js";
 import { registerServing } from "./serving.js";
 import { addAssignOption, addIntentOptions, addSourceOptions } from "./source.js";
 import { registerVfioUser } from "./vfio_user.js";
@@ -42,6 +43,7 @@ function buildProgram(): Command {
   addIntentOptions(add("fence", "cut the links and verify; on virtual hardware for every SOURCE but --live"))
     .option("--include-host", "touch GPUs of the host although a driver has them")
     .option("--yes", "really do it on a live host")
+    .option("--allow-in-use", "take GPUs from this host although it uses them")
     .option("--out <file>", "write the machine as it is afterwards, with evidence, as a capture")
     .action(async (options) => {
       const { runFence } = await import("./command/fence.js");
@@ -49,9 +51,20 @@ function buildProgram(): Command {
     });
   addIntentOptions(add("verify", "read back and compare with the intent; exit 1 when a fence is open"))
     .option("--include-host", "expect GPUs of the host to be cut although a driver has them")
+    .option("--socket-dir <dir>", "where the sockets of a server of this host are, which is asked", defaultSocketDir())
     .action(async (options) => {
       const { runVerify } = await import("./command/verify.js");
       process.exitCode = await runVerify(options);
+    });
+  addIntentOptions(add("watch", "tell when a fence of this host (--live) is opened; exit 1 when one was"))
+    .option("--include-host", "expect GPUs of the host to be cut although a driver has them")
+    .option("--socket-dir <dir>", "where the sockets of a server of this host are, which is asked", defaultSocketDir())
+    .option("--interval <ms>", "milliseconds from one look to the next", "500")
+    .option("--exit-on-open", "end with the first fence that is open")
+    .addHelpText("after", WATCH_EVENTS)
+    .action(async (options) => {
+      const { runWatch } = await import("./command/watch.js");
+      process.exitCode = await runWatch(options);
     });
   addAssignOption(add("capture", "write the machine down as a file that --capture reads"))
     .option("--out <file>", "where to (default: standard output)")
@@ -94,6 +107,11 @@ SOURCE is one of --live, --machine NAME, --device-tree FILE, --capture FILE, --l
   linkfence serve --machine sequoia --assign vm1=GPU0,GPU1 --assign vm2=GPU2
 
 Exit codes: 0 fine, 1 a finding, 2 bad input or failure.`;
+
+const WATCH_EVENTS = `
+Prints a line for each GPU at first, and whenever its fence has changed: closed, open, or unreadable, which counts as open.
+With --json each is an object: {"event":"begin"|"closed"|"open"|"unreadable","time","gpu","address","state","expected",
+"actual","access","reason"}. Looks only, and never opens a VFIO group. Ends with SIGINT or SIGTERM.`;
 
 /** Makes commander throw instead of exiting, and keeps its errors to one line. */
 function tame(command: Command): void {

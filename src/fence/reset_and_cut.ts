@@ -37,10 +37,15 @@ export function* resetAndCut(
     } catch (error) {
       failed = { error };
     }
-    onStep("restore");
-    restoreConfig(port, saved);
-    onStep("sequence");
-    strategy.cut(port, links());
+    try {
+      onStep("restore");
+      restoreConfig(port, saved);
+      onStep("sequence");
+      strategy.cut(port, links());
+    } catch (error) {
+      // A GPU that does not come back cannot be cut either: the first reason is the one to know.
+      throw failed === undefined ? error : failed.error;
+    }
     open = false;
     if (failed !== undefined) throw failed.error;
   } finally {

@@ -9,8 +9,11 @@ import { PortControl } from "./port_control.js";
 
 /** How long a function may take until its config space answers, in ms; the kernel waits as long (PCIE_RESET_READY_POLL_MS). */
 const READY_MS = 60_000;
-/** How long the kernel may take in all: it begins with 1 s for the link, and counts its waits roughly. */
-const KERNEL_MS = 75_000;
+/**
+ * How long the kernel may take in all. It doubles its waits and may wait again for what is restored, and whoever accesses
+ * config space before it is done is made to wait, so giving up earlier gains nothing.
+ */
+const KERNEL_MS = 200_000;
 /** How long functions may be busy that are to be reset. */
 const BUSY_MS = 5000;
 const POLL_MS = 20;

@@ -5,6 +5,7 @@ import type { Machine } from "../../machine/machine.js";
 import { MAX_SOCKET_PATH } from "../../os/index.js";
 import { UsageError } from "../failure.js";
 import { heading } from "../heading.js";
+import { requireRoot } from "../live/require_root.js";
 import { writeJson, writeLines } from "../output.js";
 import { HostFunctions } from "../serve/host_functions.js";
 import { ledgerFor } from "../serve/ledger_file.js";
@@ -76,6 +77,7 @@ export async function runServe(
   const host = new HostFunctions(machine, allowInUse);
   host.refuseUnservable(assignments, []);
   if (options.yes !== true) return dryRun(options, machine, plan, host.drivers(assignments));
+  requireRoot("serve");
   warnOfMemlock();
   const data = { ...common, trustVmm: options.trustVmm === true };
   return serveUntilSignal({ data, ...where, allowInUse }, reporter);

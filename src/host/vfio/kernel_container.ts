@@ -20,6 +20,8 @@ export interface KernelContainerOptions {
   neverSeparate?: (address: PciAddress) => readonly number[];
   /** Told what the kernel tells of a function, by the loop that its device is watched with. */
   onNotice?: (device: KernelDevice, notice: KernelNotice) => void;
+  /** Told why memory cannot be pinned and what to do about it: the client gets no more than ENOMEM. */
+  onShortage?: (message: string) => void;
 }
 
 /** Steps that are run by whoever waits for their end. */
@@ -140,7 +142,9 @@ export class KernelContainer implements DmaBackend {
       isMapped = true;
     } catch (error) {
       if (!(error instanceof VfioError && error.code === "ENOMEM")) throw error;
-      throw new VfioError("ENOMEM", outOfMemlock(memory.size, this.pinnedBytes - memory.size));
+      const why = outOfMemlock(memory.size, this.pinnedBytes - memory.size);
+      this.#options.onShortage?.(why);
+      throw new VfioError("ENOMEM", why);
     } finally {
       // Whatever of it was begun: the kernel does one after the other.
       if (!isMapped) this.#begin(memory, space);
