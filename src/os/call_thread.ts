@@ -1,5 +1,5 @@
 import { constants } from "node:os";
-import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
+import { MessageChannel, type MessagePort } from "node:worker_threads";
 import {
   CALL_RESULT,
   CALL_SIZE,
@@ -97,23 +97,15 @@ const LIMITS = { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 32 };
  * in any case, because the kernel does not let go of a thread that waits for hardware.
  */
 export class CallThread {
-  readonly #port: MessagePort;
-  readonly #words: Int32Array;
-  readonly #worker: Worker;
+  /** Where calls are told, once the thread runs: it does from the first call on. */
+  #port: MessagePort | undefined;
+  readonly #words = new Int32Array(new SharedArrayBuffer(4 * ThreadWord.COUNT));
   #calls: PendingCall[] = [];
   #isClosed = false;
 
-  constructor() {
-    const { port1, port2 } = new MessageChannel();
-    const shared = new SharedArrayBuffer(4 * ThreadWord.COUNT);
-    this.#port = port1;
-    this.#words = new Int32Array(shared);
-    const input: CallWorkerInput = { port: port2, shared };
-    const options = { workerData: input, transferList: [port2], resourceLimits: LIMITS };
-    this.#worker = startWorker(import.meta.url, "call_worker", options);
-    // Neither keeps the process alive.
-    this.#worker.unref();
-    this.#port.unref();
+  /** Whether a call would begin at once. */
+  get isIdle(): boolean {
+    return this.#calls.every((call) => !call.holdsMemory);
   }
 
   /**
@@ -127,6 +119,7 @@ export class CallThread {
     const call = new PendingCall(name, shared, args);
     this.#calls = this.#calls.filter((each) => each.holdsMemory);
     this.#calls.push(call);
+    this.#port ??= this.#run();
     this.#port.postMessage(request);
     Atomics.add(this.#words, ThreadWord.REQUESTS, 1);
     Atomics.notify(this.#words, ThreadWord.REQUESTS);
@@ -148,6 +141,16 @@ export class CallThread {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#end();
+  }
+
+  #run(): MessagePort {
+    const { port1, port2 } = new MessageChannel();
+    const input: CallWorkerInput = { port: port2, shared: this.#words.buffer };
+    const options = { workerData: input, transferList: [port2], resourceLimits: LIMITS };
+    // Neither keeps the process alive.
+    startWorker(import.meta.url, "call_worker", options).unref();
+    port1.unref();
+    return port1;
   }
 
   #end(): void {

@@ -88,14 +88,14 @@ async function releaseHost(
   const say = (lines: string[]) => {
     if (!quiet) writeLines(lines);
   };
-  const { plan, left } = planRelease(machine, stateDir, name, await isolateNvlinkOption(options));
+  const { plan, replan, left } = planRelease(machine, stateDir, name, await isolateNvlinkOption(options));
   const base = { machine: machine.name, virtual: false, server: false, left: left.map((each) => each.name) };
   if (options.yes !== true) {
     say([heading(machine), "", ...planLines(plan)]);
     return { ...base, failures: [], dryRun: true };
   }
   const told = { onProgress: (event: FenceEvent) => say([progressLine(event)]), onWait: (line: string) => say([line]) };
-  const { result, failures } = await releaseLive({ machine, plan, left, name, stateDir }, told);
+  const { result, failures } = await releaseLive({ machine, plan, replan, left, name, stateDir }, told);
   say(["", ...resultLines(result)]);
   const open = result.gpus.filter(({ verified }) => !verified);
   const wrong = open.map((gpu) => `${gpu.name}: ${gpu.reason ?? "not as planned"}`);

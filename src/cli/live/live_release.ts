@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { carryOutPlan, type FenceResult } from "../../fence/carry_out_plan.js";
 import { vfioHolders } from "../../host/in_use.js";
+import { keepPowered } from "../../host/power.js";
 import { makePlan, type Plan } from "../../isolation/plan.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
@@ -9,6 +10,7 @@ import { refuseUnlessIsolated } from "../refuse_unless_isolated.js";
 import { withoutAssignment } from "../serve/assignment_change.js";
 import { isOf, LEDGER_LOCK, ledgerOf, loadLedger, saveLedger } from "../serve/ledger_file.js";
 import { LockFile } from "../serve/lock_file.js";
+import { withLiveEvidence } from "./live_evidence.js";
 import { type LiveFenceTold, refuseResets, returnHostGpus } from "./live_fence.js";
 import { LivePorts } from "./live_ports.js";
 import { requireRoot } from "./require_root.js";
@@ -20,8 +22,10 @@ const VFIO_PCI = "vfio-pci";
 /** What is to be undone. */
 export interface LiveRelease {
   machine: Machine;
-  /** Of what is left, with a reset of what is released. */
+  /** Of what is left, with a reset of what is released, as far as can be told before registers are read. */
   plan: Plan;
+  /** Plans anew, on the machine with what its registers say. */
+  replan: (machine: Machine) => Plan;
   left: readonly Assignment[];
   name: string;
   stateDir: string;
@@ -37,7 +41,7 @@ export function planRelease(
   stateDir: string,
   name: string,
   options: { isolateNvlink?: boolean },
-): Pick<LiveRelease, "plan" | "left"> {
+): Pick<LiveRelease, "plan" | "replan" | "left"> {
   const ledger = loadLedger(stateDir);
   if (ledger === undefined)
     throw new UsageError(`there is no ledger in ${stateDir}, so nothing is assigned; name its --state-dir`);
@@ -55,9 +59,12 @@ export function planRelease(
     return driver !== undefined && !free.has(fn.address) ? fn : rest;
   });
   const resetToo = members.filter((member) => [undefined, VFIO_PCI].includes(driverOf(machine, member)));
-  const plan = makePlan({ ...machine, functions }, left, { ...options, resetToo });
-  refuseUnlessIsolated(plan);
-  return { plan, left };
+  const replan = (known: Machine) => {
+    const plan = makePlan({ ...known, functions }, left, { ...options, resetToo });
+    refuseUnlessIsolated(plan);
+    return plan;
+  };
+  return { plan: replan(machine), replan, left };
 }
 
 /**
@@ -69,7 +76,7 @@ export async function releaseLive(
   release: LiveRelease,
   told: LiveFenceTold,
 ): Promise<{ result: FenceResult; failures: string[] }> {
-  const { machine, plan, left, stateDir, name } = release;
+  const { machine, replan, left, stateDir, name } = release;
   requireRoot("release");
   const lock = new LockFile(join(stateDir, LEDGER_LOCK), `uses ${stateDir}; name its --socket-dir`);
   const ledger = loadLedger(stateDir);
@@ -82,6 +89,10 @@ export async function releaseLive(
   });
   try {
     refuseOpen(members);
+    const touched = release.plan.gpus.filter(({ untouched }) => !untouched);
+    // vfio-pci suspends a function that nobody has open, and then its registers do not answer.
+    for (const { address } of touched) keepPowered(address);
+    const plan = replan(withLiveEvidence(machine, touched, ports.port));
     refuseResets(plan, mayHit);
     return await uninterrupted(async () => {
       const result = await carryOutPlan(plan, ports.port, told.onProgress ? { onProgress: told.onProgress } : {});

@@ -51,6 +51,5 @@ function subjectOf(event: WorkerEvent): { what: string; of: string } {
   if (event.kind === "fence") return { what: event.event.step, of: event.event.gpu };
   // Each register is told once, so each is a subject of its own.
   if (event.kind === "unmodelled") return { what: event.kind, of: event.what };
-  if (event.kind === "notice") return { what: event.message, of: event.of };
-  return { what: event.kind, of: event.kind === "removed" ? event.of : event.socket };
+  return { what: event.kind, of: "of" in event ? event.of : event.socket };
 }

@@ -46,6 +46,8 @@ export class HostFunctions {
       try {
         bindToVfio(address);
         if (!had) taken.push(address);
+        // vfio-pci suspends a function that nobody has open, and then it answers nothing.
+        keepPowered(address);
       } catch (error) {
         this.giveBack(taken, ledger, { rest: false, tell: () => {} });
         throw new UsageError(`nothing is served: ${reasonOf(error)}`);

@@ -158,6 +158,7 @@ export class LiveHardware implements Hardware {
       // Whoever has the file of a GPU's BAR0 can map the registers that cut links.
       neverSeparate: (address) => (this.#gpus.has(address) ? [VFIO_PCI_BAR0_REGION_INDEX] : []),
       onNotice: ({ address }, notice) => this.#onNotice(address, notice),
+      onShortage: (message) => this.#notice(owner, message),
     });
     const members: Container = new Container(container, (member, range) => this.#onUnreachable(members, member, range));
     const space = { container, members, onOpen: (device: KernelDevice) => this.#watch(device) };

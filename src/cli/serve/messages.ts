@@ -53,7 +53,7 @@ export type ServingEvent =
   | { kind: "fence"; event: FenceEvent }
   /** A client reached what the virtual GPU does not model: each register once. */
   | { kind: "unmodelled"; what: string }
-  /** Something that whoever runs this host should know of a function; `of` is a GPU's name or an address. */
+  /** Something that whoever runs this host should know; `of` is a GPU's name, an address, or an assignment's name. */
   | { kind: "notice"; of: string; message: string }
   /** The host takes a function away: it is served no longer. */
   | { kind: "removed"; of: string; address: PciAddress };

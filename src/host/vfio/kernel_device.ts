@@ -33,7 +33,7 @@ export type KernelRegion = DeviceRegion & {
 };
 
 export interface KernelDeviceOptions extends RegionFileOptions {
-  /** Closes the device. */
+  /** Makes the calls that take long, for all devices of a container. */
   thread: CallThread;
   /** IOMMU groups of this process, as they are at any time: they prove whose functions a hot reset resets. */
   groups: ReadonlyMap<number, Fd>;
@@ -199,13 +199,13 @@ export class KernelDevice implements VfioDevice {
   }
 
   /**
-   * On a thread of its own: a device that does not come back keeps its reset in the kernel for a minute, and no other
-   * device waits for that.
+   * On a thread that is at nothing else: a device that does not come back keeps its reset in the kernel for a minute, and no
+   * other device's reset waits for that. Threads cost, so each device gets one of its own only when it needs it.
    */
   *#resetBy(request: number, argument: number | NativeMemory): Steps {
     this.#requireNoReset();
-    this.#resets ??= new CallThread();
-    const call = this.#resets.start("ioctl", this.#open(), request, argument);
+    if (!this.#options.thread.isIdle) this.#resets ??= new CallThread();
+    const call = (this.#resets ?? this.#options.thread).start("ioctl", this.#open(), request, argument);
     this.#resetting = call;
     yield* ended(call);
     call.result();

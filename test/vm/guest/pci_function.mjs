@@ -1,9 +1,9 @@
 import {
   closeSync,
-  existsSync,
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   readSync,
   realpathSync,
   writeFileSync,
@@ -54,8 +54,11 @@ export class PciFunction {
 
   /** The driver that has the function; undefined when none has. */
   get driver() {
-    const link = join(this.folder, "driver");
-    return existsSync(link) ? basename(realpathSync(link)) : undefined;
+    try {
+      return basename(readlinkSync(join(this.folder, "driver")));
+    } catch {
+      return undefined;
+    }
   }
 
   /** Gives the function to a driver. */

@@ -47,6 +47,11 @@ export class VfioFunction {
     this.#device = new Fd(ioctl(this.#group, VFIO_GROUP_GET_DEVICE_FD, name.address, "VFIO_GROUP_GET_DEVICE_FD"));
   }
 
+  /** Number of its device's descriptor, which stays its own. */
+  get fd() {
+    return this.#device.number;
+  }
+
   info() {
     return decodeDeviceInfo(this.#get(VFIO_DEVICE_GET_INFO, "VFIO_DEVICE_GET_INFO", 0));
   }

@@ -49,6 +49,8 @@ export type WatchedGpusRequest =
   | { kind: "forget" }
   /** From now on the GPU answers nothing at all, or again. */
   | { kind: "silence"; gpu: string; silent: boolean }
+  /** The GPU does not come back from its next reset; or it is found again. */
+  | { kind: "lose"; gpu: string; lost: boolean }
   /** From now on BAR0 of the GPU reads all ones, or again as it is. */
   | { kind: "blind"; gpu: string; blind: boolean };
 
@@ -80,6 +82,7 @@ export function createDevices(input: unknown): Serving {
       if (request.kind === "seen") return gpus.map(({ device }) => device.seen());
       if (request.kind === "forget") for (const { device } of gpus) device.forget();
       else if (request.kind === "silence") find(request.gpu).setSilent(request.silent);
+      else if (request.kind === "lose") find(request.gpu).setLost(request.lost);
       else find(request.gpu).setBlind(request.blind);
       return undefined;
     },
@@ -101,6 +104,7 @@ class WatchedGpu implements VfioDevice {
   #uncutSince: number | undefined;
   #longestUncut = 0;
   #blind = false;
+  #losesItself = false;
 
   constructor(
     private readonly hardware: VirtualMachine,
@@ -147,6 +151,11 @@ class WatchedGpu implements VfioDevice {
     this.hardware.gpu(this.address).faults.configUnreadable = silent;
   }
 
+  setLost(lost: boolean): void {
+    this.#losesItself = lost;
+    if (!lost) this.setSilent(false);
+  }
+
   setBlind(blind: boolean): void {
     this.#blind = blind;
   }
@@ -170,6 +179,7 @@ class WatchedGpu implements VfioDevice {
 
   *reset(): Steps {
     this.#resets++;
+    if (this.#losesItself) this.setSilent(true);
     yield* this.#device.reset();
     this.#look(VFIO_PCI_CONFIG_REGION_INDEX, 0);
   }

@@ -186,7 +186,11 @@ await check("the end: every function has its former driver, and the ledger says 
   for (const address of [A, C]) assert.equal(new PciFunction(address).driver, undefined);
   const rest = look().map(({ cut }) => cut.length);
   assert.deepEqual([rest[0], rest[2]], [2, 2], "fenced at rest, for the kernel has reset what was closed");
-  assert.equal(linkfence("verify", "--live", "--nvlink", NVLINK, "--state-dir", server.stateDir).status, 1, "one is gone");
+  assert.equal(
+    linkfence("verify", "--live", "--nvlink", NVLINK, "--state-dir", server.stateDir).status,
+    1,
+    "one is gone",
+  );
   result("errors", server.errors);
 });
 process.exit(status());
