@@ -31,7 +31,7 @@ const CAPTURE_LIMIT = 128 * MIB;
 /** Adds the options that name a machine. */
 export function addSourceOptions(command: Command): Command {
   return command
-    .option("--live", "this host (reads only)")
+    .option("--live", "this host")
     .option("--machine <name>", "a built-in virtual machine: redbud, sequoia, minsky, c4140, dgx1v, hgx-a100-4", once)
     .option(
       "--device-tree <file>",
@@ -80,7 +80,7 @@ export async function readSource(options: SourceOptions): Promise<Machine> {
   }
   if (named.length > 1) throw new UsageError(`name one machine, not ${named.join(" and ")}`);
   const machine = await readMachine(options);
-  if (options.nvlink === undefined) return machine;
+  if (options.nvlink === undefined) return options.live === true ? keptWiring(machine, options) : machine;
   const { readBounded } = await import("../host/read_bounded.js");
   const text = options.nvlink.map((file) => readBounded(file, NVIDIA_SMI_LIMIT).toString("utf8")).join("\n");
   const { applyNvlink } = await import("../machine/nvidia_smi.js");
@@ -90,6 +90,12 @@ export async function readSource(options: SourceOptions): Promise<Machine> {
     if (!(error instanceof Error && "code" in error)) throw error;
     throw new UsageError(`--nvlink ${options.nvlink.join(", ")}: ${error.message}`);
   }
+}
+
+/** What NVIDIA's driver said before its GPUs were taken from it. */
+async function keptWiring(machine: Machine, { stateDir = defaultStateDir() }: SourceOptions): Promise<Machine> {
+  const { withKeptWiring } = await import("./live/kept_wiring.js");
+  return withKeptWiring(machine, stateDir);
 }
 
 /** Reads a device tree in any of its forms: blob, source or directory. */

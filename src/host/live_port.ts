@@ -103,15 +103,17 @@ export class LivePort {
     }
   }
 
-  /** A mapping that the kernel has taken away is made anew the next time: whoever claimed the BAR may have let go. */
+  /** A mapping that the kernel has taken away is made anew: whoever claimed the BAR may have let go since. */
   #onBar0<T>(access: (memory: ResourceMemory) => T): T {
+    const former = this.#bar0;
     try {
       this.#bar0 ??= new ResourceMemory(this.#folder, this.#options.write ? "read-write" : "read");
       return access(this.#bar0);
     } catch (error) {
       this.#bar0?.close();
       this.#bar0 = undefined;
-      throw error;
+      if (former === undefined) throw error;
+      return this.#onBar0(access);
     }
   }
 

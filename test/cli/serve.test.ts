@@ -251,7 +251,9 @@ describe("serve", { concurrency: 2 }, () => {
 
 /** What is not served, what for, and what the error has to name. Nothing must be left behind. */
 const REFUSED: [string, string[], RegExp][] = [
-  ["a live host", ["--live", "--assign", "a=GPU0"], /virtual hardware only.*capture/],
+  ["a GPU that this host has not", ["--live", "--assign", "a=GPU77"], /has no GPU "GPU77"/],
+  ["virtual memory of a live host", ["--live", "--assign", "a=GPU0", "--ram-as-bar"], /for virtual hardware only/],
+  ["trust in a virtual machine's VMM", ["--machine", "redbud", "--assign", "a=GPU0", "--trust-vmm"], /for --live only/],
   ["no machine", ["--assign", "a=GPU0"], /name a machine/],
   ["no assignment", SEQUOIA, /--assign/],
   ["a GPU that is not there", [...SEQUOIA, "--assign", "a=GPU9"], /GPU9/],

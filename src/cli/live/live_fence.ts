@@ -16,6 +16,7 @@ import { refuseUnlessIsolated } from "../refuse_unless_isolated.js";
 import { LEDGER_LOCK, ledgerFor, ledgerOf, saveLedger, withoutDrivers } from "../serve/ledger_file.js";
 import { LockFile } from "../serve/lock_file.js";
 import { PrivateDirectory } from "../serve/private_directory.js";
+import { keepWiring } from "./kept_wiring.js";
 import { withLiveEvidence } from "./live_evidence.js";
 import { LivePorts } from "./live_ports.js";
 import { requireRoot } from "./require_root.js";
@@ -97,6 +98,7 @@ async function carryOut(
   const formers = touched.map(({ former }) => former);
   const ledger = ledgerOf(machine, assignments, old, new Date().toISOString(), formers);
   await saveLedger(stateDir, ledger);
+  await keepWiring(stateDir, machine);
   let plan: Plan;
   try {
     takeGpus(touched);

@@ -36,3 +36,13 @@ test("nothing that was held is lost when it ends, and each register is told", ()
   assert.deepEqual(told.at(-1), { kind: "repeated", what: "guarded write", of: "GPU0", count: 5 });
   assert.equal(told.length, 121);
 });
+
+test("notices of one function are limited whatever they say: a client has a hand in their words", () => {
+  const told: ToldEvent[] = [];
+  const limit = new EventLimit((event) => told.push(event));
+  for (let size = 0; size < 1000; size++) limit.take({ kind: "notice", of: "vm1", message: `${size} bytes` });
+  limit.take({ kind: "notice", of: "vm2", message: "0 bytes" });
+  limit.flush();
+  assert.equal(told.filter(({ kind }) => kind === "notice").length, 21);
+  assert.deepEqual(told.at(-1), { kind: "repeated", what: "notice", of: "vm1", count: 980 });
+});

@@ -7,6 +7,7 @@ import type { PciAddress } from "../../pci/address.js";
 // Not the index: this thread needs neither a server nor a client of its own.
 import { type RunningServer, startServer } from "../../vfio-user/running_server.js";
 import { UsageError } from "../failure.js";
+import { keepWiring } from "../live/kept_wiring.js";
 import { progressLine } from "../progress_line.js";
 import { changedAssignments, withoutAssignment } from "./assignment_change.js";
 import { type ControlRequest, controlPath } from "./control_protocol.js";
@@ -68,6 +69,7 @@ export class FencedServing {
     const serving = new FencedServing(settings, options);
     try {
       await serving.#save(settings.data.assignments);
+      if (serving.#host !== undefined) await keepWiring(settings.stateDir, settings.data.machine);
     } catch (error) {
       serving.release();
       throw error;

@@ -56,8 +56,8 @@ export function regionFile(device: Fd, index: number, region: DeviceRegion, opti
 }
 
 /**
- * A dma-buf of the BAR (VFIO_DEVICE_FEATURE_DMA_BUF, Linux 6.19). Its first kernels make one that only other devices reach;
- * whether this one lets itself be mapped is found by trying. Not run against a kernel that has it.
+ * A dma-buf of the BAR (VFIO_DEVICE_FEATURE_DMA_BUF, Linux 6.19). Kernels up to 7.2 at least make one that only other devices
+ * reach: mapping it is EINVAL. Whether this one lets itself be mapped is found by trying.
  */
 function byDmaBuf(device: Fd, index: number, { size }: DeviceRegion): RegionFile | undefined {
   const feature = encodeDmaBufFeature(index, size);
