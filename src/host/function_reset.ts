@@ -57,8 +57,8 @@ export function refuseBusReset(address: PciAddress, mayHit: ReadonlySet<PciAddre
 
 /**
  * Resets everything below the port above a function, and waits until its config space answers. The kernel does it where it
- * can (`reset_subordinate` of the port), and then saves and restores config space of all that it hits; else the port's
- * reset bit is set and cleared here, and whoever calls restores config space.
+ * can (`reset_subordinate` of the port, or the function's own `reset` by the method `bus`), and then saves and restores config
+ * space of all that it hits; else the port's reset bit is set and cleared here, and whoever calls restores config space.
  *
  * Begun, it goes on although the steps are cancelled; the kernel makes whoever accesses config space wait until then.
  * @param mayHit as {@link refuseBusReset}
@@ -76,6 +76,7 @@ export function* busReset(
   const port = folder.port;
   if (port === undefined) throw new HostError("ERESET", `${address} has no port above it any more`);
   if (port.has("reset_subordinate")) yield* kernelReset(folder, port, onProgress);
+  else if (resetMethods(address).includes("bus")) yield* busMethodReset(address, onProgress);
   else yield* bitReset(folder, port);
   yield* untilReady(folder, onProgress);
 }
@@ -109,6 +110,17 @@ export function* functionReset(address: PciAddress, onProgress: (line: string) =
   }
   yield* untilWritten(folder, join(folder.path, "reset"), onProgress);
   yield* untilReady(folder, onProgress);
+}
+
+/** The function's own reset, by its bus and by nothing gentler; its methods are put back as they were. */
+export function* busMethodReset(address: PciAddress, onProgress: (line: string) => void): Steps {
+  const methods = resetMethods(address);
+  setResetMethods(address, ["bus"]);
+  try {
+    yield* functionReset(address, onProgress);
+  } finally {
+    setResetMethods(address, methods);
+  }
 }
 
 function* kernelReset(folder: FunctionFolder, port: FunctionFolder, onProgress: (line: string) => void): Steps {

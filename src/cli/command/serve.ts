@@ -106,7 +106,7 @@ function refuseForeignOptions(options: ServeCommandOptions): void {
 function dryRun({ json }: ServeCommandOptions, machine: Machine, plan: Plan, drivers: readonly LedgerDriver[]): number {
   const taken = drivers.filter(({ driver }) => driver !== "vfio-pci");
   if (json === true) {
-    writeJson({ ...planJson(plan), dryRun: true, taken: taken.map(({ address, driver }) => ({ address, driver })) });
+    writeJson({ ...planJson(plan), dryRun: true, takes: taken.map(({ address, driver }) => ({ address, driver })) });
     return 0;
   }
   const takes = taken.map(({ address, driver }) => `would take ${address} from ${driver ?? "nobody"} for vfio-pci`);

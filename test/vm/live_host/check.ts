@@ -49,6 +49,7 @@ const HOSTS: readonly Host[] = [
       "a host's GPU that a driver has is taken for the moment, with --include-host",
       "whoever is not root is told so in one line",
       "registers that read all ones prove nothing, and are not written to",
+      "a function's own reset goes by its bus when it is told to, and its methods are put back",
       "a port's own reset bit resets, where the kernel has nothing better",
       "without vfio-pci nothing is bound, and the line says modprobe",
       "a GPU that does not come back from its reset is given up, and stays assigned",
@@ -61,6 +62,7 @@ const HOSTS: readonly Host[] = [
     checks: [
       "without an IOMMU nothing goes to vfio-pci, and the line says what to boot with",
       "without an IOMMU links are cut all the same, and the missing groups are said",
+      "without an IOMMU nothing is served, in one line, and nothing is touched",
     ],
   },
 ];

@@ -270,6 +270,19 @@ async function allOnes(before) {
   return fence.stderr;
 }
 
+await check("a function's own reset goes by its bus when it is told to, and its methods are put back", async () => {
+  const { busMethodReset, resetMethods, setResetMethods } = await import("/linkfence/dist/host/function_reset.js");
+  const { runSteps } = await import("/linkfence/dist/vfio/steps.js");
+  const methods = resetMethods(addresses[2]);
+  assert.ok(methods.includes("bus"), methods.join());
+  const bar0 = gpus[2].readConfig(0x10, 4).readUInt32LE();
+  await runSteps(busMethodReset(addresses[2], () => {}));
+  assert.equal(masks()[2], 0);
+  assert.equal(gpus[2].readConfig(0x10, 4).readUInt32LE(), bar0, "the kernel puts config space back");
+  assert.deepEqual(resetMethods(addresses[2]), methods);
+  assert.throws(() => setResetMethods(addresses[2], ["flr"]), { code: "ERESET" });
+});
+
 await check("a port's own reset bit resets, where the kernel has nothing better", async () => {
   const { bitReset } = await import("/linkfence/dist/host/function_reset.js");
   const { FunctionFolder } = await import("/linkfence/dist/host/function_folder.js");

@@ -27,4 +27,12 @@ await check("without an IOMMU links are cut all the same, and the missing groups
   assert.equal((await linkfenceJson(0, "verify", "--live")).open, false);
 });
 
+await check("without an IOMMU nothing is served, in one line, and nothing is touched", async () => {
+  const [nvme] = PciFunction.findAll(0x1b36, 0x0010);
+  const serve = await linkfence("serve", "--live", "--yes", "--assign", `vm1=${nvme.address}`);
+  assert.equal(serve.status, 2);
+  assert.match(serve.stderr.trim(), /^linkfence: this host has no IOMMU groups.*intel_iommu=on[^\n]*$/);
+  assert.equal(nvme.driver, "nvme");
+});
+
 process.exit(status());

@@ -3,8 +3,10 @@
  * a virtual machine's in this process, attached to that kernel by QEMU. Exit status: 0 all passed, 1 something failed, 77 this
  * machine cannot do it.
  */
+import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { breaches } from "../../cli/json_schema.js";
 import { guestFiles, ROOT } from "../guest_files.js";
 import { runCheck } from "../run_check.js";
 import { VirtualMachine } from "../virtual_machine.js";
@@ -46,6 +48,14 @@ await runCheck(async ({ parts, report, folder }) => {
     await host.answer(vm);
     const { reason } = await vm.ended;
     report.addResults("mediator", vm.results, RESULTS);
+    await report.run("what it prints as JSON holds to the schemas", () => {
+      const said = (what: string) => JSON.parse(vm.results.get(what) ?? "null") as unknown;
+      assert.deepEqual(breaches("status", said("status --json")), []);
+      const events = said("serve --json");
+      assert.ok(Array.isArray(events) && events.length > 0, "no event");
+      for (const event of events) assert.deepEqual(breaches("serve", event), [], JSON.stringify(event));
+      return `a status and ${events.length} events`;
+    });
     report.add("the guest ended in good order", reason === "done" ? undefined : reason);
   });
   await host.stop();

@@ -82,7 +82,9 @@ await check("serve --live takes, opens, fences and serves", async () => {
 });
 const sockets = () => [A, B, C].map((address) => server.socket(address));
 await check("status and verify read the registers", () => {
-  const { functions } = server.status();
+  const told = server.status();
+  result("status --json", JSON.stringify(told));
+  const { functions } = told;
   assert.deepEqual(
     functions.flatMap(({ fence }) => (fence === undefined ? [] : [fence.actual.disableMask])),
     ["0x003c0000", "0x003c0000", "0x003f0000", "0x003f0000"],
@@ -191,7 +193,7 @@ await check("the end: every function has its former driver, and the ledger says 
     1,
     "one is gone",
   );
-  result("errors", server.errors);
+  result("serve --json", JSON.stringify(server.events.map(({ heard, ...event }) => event)));
 });
 /** Runs a line as a shell would; what runs until it is interrupted is, once it says what it is there to say. */
 async function runLine(line) {
