@@ -5,6 +5,8 @@
  *   latency_client register BLOCKS COUNT SOCKET...   the same, with memory decoding switched on in config space before
  *   latency_client write    BLOCKS COUNT SOCKET...   1 MiB REGION_WRITE to region 2
  *
+ * `register` takes fd:NUMBER:OFFSET for a socket, too: 4 bytes at an offset of an open file, by pread.
+ *
  * BLOCKS times, COUNT accesses to each server in turn, so that whatever disturbs the machine disturbs all alike. Prints
  * for each socket a line: p50, p99, mean and maximum, in nanoseconds, of all its accesses but those of the first tenth
  * of the blocks, which warm up.
@@ -60,6 +62,19 @@ static void exchange(int socket, size_t size) {
     if (count < HEADER || (uint32_t)count != reply.size || reply.id != request.id || reply.flags != 1) fail("reply");
 }
 
+/* A file that is read itself, and no server: -1 for a socket's path. */
+static int file_of(const char *argument, off_t *offset) {
+    int file = -1;
+    long long at = 0;
+    if (sscanf(argument, "fd:%d:%lld", &file, &at) != 2) return -1;
+    *offset = at;
+    return file;
+}
+
+static void read_file(int file, off_t offset) {
+    if (pread(file, reply.data, 4, offset) != 4) fail("pread");
+}
+
 static int connect_to(const char *path) {
     static const char capabilities[] = "{\"capabilities\":{\"max_msg_fds\":8,\"max_data_xfer_size\":1048576}}";
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -101,11 +116,13 @@ int main(int count, char **arguments) {
     if (count < 5) return 2;
     int writing = strcmp(arguments[1], "write") == 0;
     size_t blocks = atol(arguments[2]), each = atol(arguments[3]), servers = count - 4;
-    int sockets[servers];
+    int sockets[servers], files[servers];
+    off_t offsets[servers];
     int64_t *times[servers];
     for (size_t i = 0; i < servers; i++) {
-        sockets[i] = connect_to(arguments[4 + i]);
-        if (strcmp(arguments[1], "register") == 0) decode_memory(sockets[i]);
+        files[i] = file_of(arguments[4 + i], &offsets[i]);
+        if (files[i] < 0) sockets[i] = connect_to(arguments[4 + i]);
+        if (files[i] < 0 && strcmp(arguments[1], "register") == 0) decode_memory(sockets[i]);
         times[i] = calloc(blocks * each, sizeof(int64_t));
     }
     request.command = writing ? REGION_WRITE : REGION_READ;
@@ -117,7 +134,8 @@ int main(int count, char **arguments) {
         for (size_t i = 0; i < servers; i++)
             for (size_t n = 0; n < each; n++) {
                 int64_t start = now();
-                exchange(sockets[i], size);
+                if (files[i] < 0) exchange(sockets[i], size);
+                else read_file(files[i], offsets[i]);
                 times[i][block * each + n] = now() - start;
             }
     size_t skipped = blocks / 10 * each;

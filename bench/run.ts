@@ -7,6 +7,7 @@ const BENCHMARKS: Record<string, () => Promise<{ run(): Promise<void> }>> = {
   "vfio-user": () => import("./vfio_user.js"),
   fence: () => import("./fence.js"),
   serve: () => import("./serve.js"),
+  live: () => import("./live.js"),
 };
 
 const named = process.argv.slice(2);

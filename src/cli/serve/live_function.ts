@@ -70,8 +70,8 @@ export class LiveFunction {
   *reset(): Steps {
     const { device } = this;
     if (device === undefined) throw new VfioError("ENODEV", `${this.address} is not open`);
-    const hits = affected(device);
-    if (hits !== undefined && hits.every((address) => address === this.address)) yield* device.hotReset();
+    const hitsOthers = affected(device)?.some((address) => address !== this.address) ?? true;
+    if (!hitsOthers) yield* device.hotReset();
     else if (device.reset !== undefined) yield* device.reset();
     else throw new VfioError("ENOTSUP", `the kernel cannot reset ${this.address} alone`);
   }

@@ -26,8 +26,10 @@ import { LiveFunction, type OwnersContainer } from "./live_function.js";
 import type { LiveServingData, RegionStatus, ServingEvent } from "./messages.js";
 import { socketPath } from "./socket_names.js";
 
-/** How often fences are looked after, in milliseconds: so long a reset by somebody else may leave links open. */
+/** How often fences are looked after, in milliseconds: so long a reset by somebody else may leave links open at one end. */
 const LOOK_INTERVAL = 20;
+/** GPUs without a client only every so many times: a look has to switch their memory decoding on, and nobody is there. */
+const LOOKS_PER_IDLE_LOOK = 10;
 
 /** How long a client may take to share memory with a descriptor, in milliseconds. */
 const SHARING_PATIENCE = 1000;
@@ -133,10 +135,11 @@ export class LiveHardware implements Hardware {
 
   /** A function can be reset by whoever is root here, without asking. */
   *#lookAfterFences(): Steps {
-    for (;;) {
+    for (let look = 0; ; look++) {
       yield* pause(LOOK_INTERVAL);
       for (const fence of this.fences.all) {
-        if (this.#functions.get(fence.plan.address)?.device !== undefined) fence.lookAfter();
+        const isOpen = this.#functions.get(fence.plan.address)?.device !== undefined;
+        if (isOpen && (fence.attached || look % LOOKS_PER_IDLE_LOOK === 0)) fence.lookAfter();
       }
     }
   }

@@ -9,7 +9,6 @@ import { memlockLimit } from "/linkfence/dist/host/vfio/memlock_limit.js";
 import {
   createEventfd,
   createMemfd,
-  drainEventfd,
   libc,
   Mapping,
   NativeMemory,
@@ -26,64 +25,27 @@ import {
   VFIO_PCI_MSIX_IRQ_INDEX,
   VFIO_PCI_REQ_IRQ_INDEX,
 } from "/linkfence/dist/vfio/index.js";
-import { EDU_IDS, Edu } from "/linkfence/guest/kernel_vfio/edu.mjs";
-import { identify, NVME_IDS } from "/linkfence/guest/kernel_vfio/nvme.mjs";
+import {
+  arrives,
+  bar0,
+  ClientMemory,
+  listen,
+  PAGE,
+  PATIENCE,
+  register,
+  setCommand,
+} from "/linkfence/guest/driven_device.mjs";
+import { EDU_IDS, Edu } from "/linkfence/guest/edu.mjs";
+import { identify, NVME_IDS } from "/linkfence/guest/nvme.mjs";
 import { COMMAND_BUS_MASTER, COMMAND_MEMORY, PciFunction } from "/linkfence/guest/pci_function.mjs";
 import { check, status } from "/linkfence/guest/report.mjs";
 
-const PAGE = 4096;
-/** Milliseconds; the guest is emulated, and its machine may be busy. */
-const PATIENCE = 10_000;
 const COMMAND = 4;
 /** Where these functions see memory: within edu's 28 address bits. */
 const IOVA = 0x10_0000n;
 
 const [edu, pairA, pairB, sharing] = PciFunction.findAll(...EDU_IDS);
 const [nvme, foreign] = PciFunction.findAll(...NVME_IDS);
-
-function register(device, region, offset, size, value) {
-  const data = Buffer.alloc(8);
-  if (value === undefined) {
-    device.read(region, offset, data.subarray(0, size));
-    return Number(data.readBigUInt64LE());
-  }
-  data.writeBigUInt64LE(BigInt(value));
-  device.write(region, offset, data.subarray(0, size));
-  return value;
-}
-
-function setCommand(device, bits) {
-  const command = register(device, VFIO_PCI_CONFIG_REGION_INDEX, COMMAND, 2);
-  register(device, VFIO_PCI_CONFIG_REGION_INDEX, COMMAND, 2, command | bits);
-}
-
-/** A client's memory: a file, and the range of it that devices are to reach. */
-class Memory {
-  constructor(pages, iova) {
-    this.fd = createMemfd("client", pages * PAGE);
-    this.mapping = new Mapping(this.fd, 0, pages * PAGE, "read-write");
-    this.bytes = this.mapping.bytes;
-    const file = { fd: this.fd.number, offset: 0n, id: `memory ${iova}` };
-    this.range = { address: iova, size: BigInt(pages * PAGE), file, readable: true, writable: true };
-  }
-  close() {
-    this.mapping.unmap();
-    this.fd.close();
-  }
-}
-
-function listen(device, index, eventfds) {
-  const set = { index, start: 0, count: eventfds.length, action: "trigger", data: { kind: "eventfd" } };
-  device.setIrqs(
-    set,
-    eventfds.map((fd) => fd.number),
-  );
-}
-
-function arrives(event, why) {
-  assert.equal(pollOne(event, POLLIN, PATIENCE), POLLIN, why);
-  assert.equal(drainEventfd(event), 1n);
-}
 
 const dmesg = () => spawnSync("dmesg").stdout.toString();
 
@@ -135,16 +97,15 @@ async function devices() {
   });
   setCommand(device, COMMAND_MEMORY | COMMAND_BUS_MASTER);
   setCommand(disk, COMMAND_MEMORY | COMMAND_BUS_MASTER);
-  const engine = new Edu((offset, size, value) => register(device, 0, offset, size, value));
+  const engine = new Edu(bar0(device));
   await dma(container, engine);
   await interrupts(device, engine);
-  const memory = new Memory(4, 0x8000_0000n);
+  const memory = new ClientMemory(4, 0x8000_0000n);
   const event = createEventfd();
   const switchOn = () => {
     setCommand(disk, COMMAND_MEMORY | COMMAND_BUS_MASTER);
     memory.bytes.fill(0);
-    const access = (offset, size, value) => register(disk, 0, offset, size, value);
-    return identify(access, memory.bytes, memory.range.address, () => arrives(event, "no MSI-X"));
+    return identify(bar0(disk), memory.bytes, memory.range.address, () => arrives(event, "no MSI-X"));
   };
   await check("nvme identify", () => {
     runToEnd(container.map(memory.range));
@@ -182,7 +143,7 @@ async function devices() {
 }
 
 async function dma(container, engine) {
-  const memory = new Memory(8, IOVA);
+  const memory = new ClientMemory(8, IOVA);
   await check("dma", () => {
     runToEnd(container.map(memory.range));
     assert.equal(container.pinnedBytes, 8n * BigInt(PAGE));
@@ -227,7 +188,7 @@ async function dma(container, engine) {
   });
   await check("a map that is cancelled", () => {
     // So much that the kernel is at it for a while.
-    const large = new Memory(8192, 0x20_0000n);
+    const large = new ClientMemory(8192, 0x20_0000n);
     const steps = container.map(large.range);
     assert.equal(steps.next().done, false);
     steps.return();
@@ -420,7 +381,7 @@ async function memlock() {
     assert.equal(memlockLimit(), 1n << 20n);
     const container = new KernelContainer({ policy: "separate", pageSize: PAGE });
     const device = runToEnd(container.open(nvme.address));
-    const [small, large] = [new Memory(64, 0n), new Memory(512, 0x1_0000_0000n)];
+    const [small, large] = [new ClientMemory(64, 0n), new ClientMemory(512, 0x1_0000_0000n)];
     runToEnd(container.map(small.range));
     let message = "";
     try {
