@@ -4,10 +4,8 @@
  * machine cannot do it.
  */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { breaches } from "../../cli/json_schema.js";
-import { guestFiles, ROOT } from "../guest_files.js";
+import { guestFiles } from "../guest_files.js";
 import { runCheck } from "../run_check.js";
 import { VirtualMachine } from "../virtual_machine.js";
 import { WatchedHost } from "./watched_host.js";
@@ -23,20 +21,13 @@ const RESULTS = [
   "assignments change while it runs",
   "a function that the host takes away is served no longer, and the others go on",
   "the end: every function has its former driver, and the ledger says so",
-  "the README's commands for a live host",
 ];
-
-/** The README's commands for a live host, in order; see `test/readme.test.ts` for all others. */
-function readmeCommands(): string[] {
-  const readme = readFileSync(join(ROOT, "README.md"), "utf8");
-  return [...readme.matchAll(/^```sh live\n(.*?)^```/gms)].flatMap(([, block]) => (block ?? "").trim().split("\n"));
-}
 
 await runCheck(async ({ parts, report, folder }) => {
   const host = await WatchedHost.start(folder, 4, ["vm1=GPU0,GPU1", "vm2=GPU2"]);
   const vm = new VirtualMachine(parts, {
     job: "node /linkfence/guest/mediator/mediator_guest.mjs",
-    env: { ...host.env, README: JSON.stringify(readmeCommands()) },
+    env: host.env,
     files: guestFiles({ mediator: "mediator/guest", v100: "v100/guest" }),
     node: true,
     intelIommu: "caching-mode=on",
