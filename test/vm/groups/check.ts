@@ -113,6 +113,8 @@ const MACHINES: readonly (readonly [string, Partial<VmOptions>])[] = [
   ["Intel's IOMMU again", INTEL],
 ];
 const RANDOM_TOPOLOGIES = 8;
+/** Machines with random topologies; `LINKFENCE_VM_RANDOM_MACHINES` asks for more. */
+const RANDOM_MACHINES = Number(process.env.LINKFENCE_VM_RANDOM_MACHINES ?? 1);
 
 await runCheck(async (context) => {
   const check = new GroupsCheck(context);
@@ -120,8 +122,11 @@ await runCheck(async (context) => {
     const some = NAMED_TOPOLOGIES.filter((_, place) => place % MACHINES.length === index);
     await check.machine(name, some, options);
   }
-  const seed = Number(process.env.LINKFENCE_VM_SEED ?? Math.floor(Math.random() * 2 ** 31));
-  console.log(`        random topologies: LINKFENCE_VM_SEED=${seed}`);
-  const random = randomTopologies(seed, RANDOM_TOPOLOGIES).map((slot, index) => ({ name: `random ${index}`, slot }));
-  await check.machine("random topologies", random, INTEL);
+  assert.ok(RANDOM_MACHINES >= 1, "LINKFENCE_VM_RANDOM_MACHINES is a number from 1 on");
+  const first = Number(process.env.LINKFENCE_VM_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  for (let seed = first; seed < first + RANDOM_MACHINES; seed++) {
+    console.log(`        random topologies: LINKFENCE_VM_SEED=${seed}`);
+    const random = randomTopologies(seed, RANDOM_TOPOLOGIES).map((slot, index) => ({ name: `random ${index}`, slot }));
+    await check.machine("random topologies", random, INTEL);
+  }
 });
