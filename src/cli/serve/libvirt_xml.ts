@@ -1,12 +1,12 @@
-import { deviceArguments } from "./qemu_arguments.js";
+import { deviceArguments, type HardwareKind } from "./qemu_arguments.js";
 
 /**
  * What a libvirt domain needs for these functions. libvirt has no element for vfio-user, so QEMU's own options are handed
  * through (https://libvirt.org/drvqemu.html#pass-through-of-arbitrary-qemu-commands).
  * @param sockets absolute paths without control characters, which XML cannot have
  */
-export function libvirtLines(sockets: readonly string[]): string[] {
-  const args = deviceArguments(sockets);
+export function libvirtLines(sockets: readonly string[], hardware: HardwareKind): string[] {
+  const args = deviceArguments(sockets, hardware);
   return [
     "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>",
     "  <memoryBacking>",

@@ -86,7 +86,9 @@ export function servedJson(status: ServerStatus, form: PrintForm): ServedJson {
         members: members.map((member) => nameOf.get(member) ?? member),
         since,
         functions,
-        ...(form === "qemu" ? { qemu: qemuArguments(sockets) } : { libvirt: libvirtLines(sockets).join("\n") }),
+        ...(form === "qemu"
+          ? { qemu: qemuArguments(sockets, status) }
+          : { libvirt: libvirtLines(sockets, status).join("\n") }),
       };
     }),
   };

@@ -82,7 +82,7 @@ async function check({ parts, report, folder }: CheckContext): Promise<void> {
         "/linkfence/guest/nvlink.txt": nvlink,
       },
       node: true,
-      devices: [...qemuArguments(Object.values(paths)), ...diskAndNetwork(folder)],
+      devices: [...qemuArguments(Object.values(paths), { virtual: true }), ...diskAndNetwork(folder)],
       timeoutS: BUDGET,
       ...options,
     });

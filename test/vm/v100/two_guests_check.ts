@@ -154,7 +154,14 @@ class TwoGuestsCheck {
     );
     const server = await startServer({ module: new URL("./unfenced_serving.ts", import.meta.url), data: sockets });
     const machines = GUESTS.map((guest) =>
-      this.#boot(guest, qemuArguments(guest.gpus.map(({ address }) => socketOf(address))), UNFENCED_S),
+      this.#boot(
+        guest,
+        qemuArguments(
+          guest.gpus.map(({ address }) => socketOf(address)),
+          { virtual: true },
+        ),
+        UNFENCED_S,
+      ),
     );
     await this.#report.scenario("without a fence", UNFENCED_S + AROUND_BUDGET, machines, async () => {
       await Promise.all(machines.map((machine) => machine.reach("begin")));
