@@ -3,9 +3,8 @@
 // Exit status: 0 passed, 77 skipped because this machine cannot run them, else failed.
 import { runChecks } from "./run-checks.mjs";
 
-/** Those that compare times, or have guests of two kinds at once, run alone; the longest of the others come first. */
+/** Those that compare times, or have two guests at once, run alone; the longest of the others come first. */
 const CHECKS = {
-  "vfio-user": { script: "test/vm/vfio_user/check.ts", budget: 120, alone: true },
   "one-v100": { script: "test/vm/v100/one_v100_check.ts", budget: 150, alone: true },
   "two-guests": { script: "test/vm/v100/two_guests_check.ts", budget: 180, alone: true },
   kills: { script: "test/vm/bad_days/kills_check.ts", budget: 310 },
@@ -16,6 +15,7 @@ const CHECKS = {
   "served-devices": { script: "test/vm/served_devices/check.ts", budget: 220 },
   power9: { script: "test/vm/power9/check.ts", budget: 160 },
   groups: { script: "test/vm/groups/check.ts", budget: 160 },
+  "vfio-user": { script: "test/vm/vfio_user/check.ts", budget: 140 },
   "kernel-vfio": { script: "test/vm/kernel_vfio/check.ts", budget: 160 },
 };
 
