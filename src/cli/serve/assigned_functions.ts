@@ -4,7 +4,7 @@ import { HOST, ownersOf } from "../../isolation/assignment.js";
 import type { Plan } from "../../isolation/plan.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
-import { type Steps, waitUntil } from "../../vfio/index.js";
+import { runSteps, type Steps, waitUntil } from "../../vfio/index.js";
 import type { Serving, VfioUserServer } from "../../vfio-user/index.js";
 import { UsageError } from "../failure.js";
 import { groupNumbers } from "./group_numbers.js";
@@ -276,6 +276,17 @@ export class AssignedFunctions {
 
 function ownerIn(plan: Plan, address: PciAddress): string {
   return plan.gpus.find((gpu) => gpu.address === address)?.assignment ?? HOST;
+}
+
+/** Fences all of them, then has them served. @throws what keeps one from being had; everything is let go then */
+export async function fenceAndServe(functions: AssignedFunctions): Promise<Serving> {
+  try {
+    await runSteps(functions.fenceAll());
+    return functions.serve();
+  } catch (error) {
+    functions.close();
+    throw error;
+  }
 }
 
 /** What is reset for a new plan: GPUs that get another owner, and those of the host whose links are to come up again. */

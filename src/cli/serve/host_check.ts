@@ -1,12 +1,11 @@
 import { existsSync } from "node:fs";
 import { hostUses, vfioHolders } from "../../host/in_use.js";
+import { leavesGroupViable } from "../../host/vfio/vfio_group.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
 import { UsageError } from "../failure.js";
 import { ownedFunctions } from "./hardware.js";
 
-/** Drivers that leave a group viable: vfio-pci, and those that do no DMA of their own (drivers/vfio/group.c). */
-const HARMLESS = new Set(["vfio-pci", "pci-stub", "pcieport", "shpchp"]);
 const VFIO_PCI = "/sys/bus/pci/drivers/vfio-pci";
 
 /**
@@ -62,7 +61,8 @@ function refuseSharedGroups(machine: Machine, owners: ReadonlyMap<PciAddress, st
     }
     const driven = members.flatMap((address) => {
       const fn = functions.get(address);
-      const free = fn?.driver === undefined || HARMLESS.has(fn.driver) || fn.headerType === 1 || owners.has(address);
+      const free =
+        fn?.driver === undefined || leavesGroupViable(fn.driver) || fn.headerType === 1 || owners.has(address);
       return free ? [] : [`${address} (${fn.driver})`];
     });
     if (driven.length === 0) continue;

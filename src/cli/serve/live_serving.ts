@@ -1,6 +1,5 @@
-import { runSteps } from "../../vfio/index.js";
 import type { Serving } from "../../vfio-user/index.js";
-import { AssignedFunctions } from "./assigned_functions.js";
+import { AssignedFunctions, fenceAndServe } from "./assigned_functions.js";
 import { LiveHardware } from "./live_hardware.js";
 import type { LiveServingData } from "./messages.js";
 
@@ -13,12 +12,5 @@ import type { LiveServingData } from "./messages.js";
 export async function createDevices(data: unknown, tell: (news: unknown) => void): Promise<Serving> {
   // Typed by whoever starts the worker: the same program.
   const live = data as LiveServingData;
-  const functions = new AssignedFunctions(live, (plan) => new LiveHardware(plan, live, tell), tell);
-  try {
-    await runSteps(functions.fenceAll());
-    return functions.serve();
-  } catch (error) {
-    functions.close();
-    throw error;
-  }
+  return fenceAndServe(new AssignedFunctions(live, (plan) => new LiveHardware(plan, live, tell), tell));
 }

@@ -1,6 +1,5 @@
-import { runSteps } from "../../vfio/index.js";
 import type { Serving } from "../../vfio-user/index.js";
-import { AssignedFunctions } from "./assigned_functions.js";
+import { AssignedFunctions, fenceAndServe } from "./assigned_functions.js";
 import type { VirtualServingData } from "./messages.js";
 import { VirtualHardware } from "./virtual_hardware.js";
 
@@ -12,12 +11,5 @@ import { VirtualHardware } from "./virtual_hardware.js";
 export async function createDevices(data: unknown, tell: (news: unknown) => void): Promise<Serving> {
   // Typed by whoever starts the worker: the same program.
   const virtual = data as VirtualServingData;
-  const functions = new AssignedFunctions(virtual, (plan) => new VirtualHardware(plan, virtual, tell), tell);
-  try {
-    await runSteps(functions.fenceAll());
-    return functions.serve();
-  } catch (error) {
-    functions.close();
-    throw error;
-  }
+  return fenceAndServe(new AssignedFunctions(virtual, (plan) => new VirtualHardware(plan, virtual, tell), tell));
 }

@@ -12,6 +12,11 @@ const VIABLE = 1 << 0;
 /** Drivers that leave DMA to others (`driver_managed_dma`), so a group may have them; and VFIO's own, by their names. */
 const HARMLESS = /^(?:pci-stub|pcieport|.*vfio.*)$/;
 
+/** Whether a group may have a function with this driver and be handed out all the same. */
+export function leavesGroupViable(driver: string): boolean {
+  return HARMLESS.test(driver);
+}
+
 /** An IOMMU group that this process holds; the kernel gives it to one at a time. A thread makes all calls, in order. */
 export class VfioGroup {
   private constructor(
@@ -93,7 +98,7 @@ export function foreignMembers(group: number): { name: string; driver: string }[
   for (const name of readdirSync(folder).sort()) {
     try {
       const driver = basename(readlinkSync(`${folder}/${name}/driver`));
-      if (!HARMLESS.test(driver)) found.push({ name, driver });
+      if (!leavesGroupViable(driver)) found.push({ name, driver });
     } catch {
       // It has no driver.
     }
