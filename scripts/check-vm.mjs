@@ -7,16 +7,16 @@ import { runChecks } from "./run-checks.mjs";
 const CHECKS = {
   "one-v100": { script: "test/vm/v100/one_v100_check.ts", budget: 150, alone: true },
   "two-guests": { script: "test/vm/v100/two_guests_check.ts", budget: 180, alone: true },
-  kills: { script: "test/vm/bad_days/kills_check.ts", budget: 310 },
+  kills: { script: "test/vm/bad_days/kills_check.ts", budget: 440 },
   "live-host": { script: "test/vm/live_host/check.ts", budget: 400 },
-  "bad-days": { script: "test/vm/bad_days/check.ts", budget: 260 },
-  mediator: { script: "test/vm/mediator/check.ts", budget: 260 },
-  readme: { script: "test/vm/mediator/readme_check.ts", budget: 260 },
-  "served-devices": { script: "test/vm/served_devices/check.ts", budget: 220 },
-  power9: { script: "test/vm/power9/check.ts", budget: 160 },
-  groups: { script: "test/vm/groups/check.ts", budget: 160 },
-  "vfio-user": { script: "test/vm/vfio_user/check.ts", budget: 140 },
-  "kernel-vfio": { script: "test/vm/kernel_vfio/check.ts", budget: 160 },
+  "bad-days": { script: "test/vm/bad_days/check.ts", budget: 340 },
+  mediator: { script: "test/vm/mediator/check.ts", budget: 360 },
+  readme: { script: "test/vm/mediator/readme_check.ts", budget: 360 },
+  "served-devices": { script: "test/vm/served_devices/check.ts", budget: 340 },
+  power9: { script: "test/vm/power9/check.ts", budget: 240 },
+  groups: { script: "test/vm/groups/check.ts", budget: 340 },
+  "vfio-user": { script: "test/vm/vfio_user/check.ts", budget: 200 },
+  "kernel-vfio": { script: "test/vm/kernel_vfio/check.ts", budget: 280 },
 };
 
 await runChecks("check-vm", CHECKS, process.argv.slice(2));

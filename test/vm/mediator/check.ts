@@ -10,7 +10,7 @@ import { runCheck } from "../run_check.js";
 import { VirtualMachine } from "../virtual_machine.js";
 import { WatchedHost } from "./watched_host.js";
 
-const BUDGET = 240;
+const BUDGET = 340;
 const RESULTS = [
   "serve --live without --yes touches nothing",
   "serve --live takes, opens, fences and serves",
