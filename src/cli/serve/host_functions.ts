@@ -104,6 +104,8 @@ export class HostFunctions {
       if (assignment === HOST || untouched || !isResting(drivers.get(address))) continue;
       const port = new LivePort(address, { write: true });
       try {
+        const [holder] = vfioHolders(address);
+        if (holder !== undefined) throw new Error(`process ${holder} has it open by VFIO`);
         keepPowered(address);
         strategyFor(part)?.cut(port, cutLinks);
       } catch (error) {
