@@ -1,3 +1,4 @@
+import { readdirSync, readlinkSync } from "node:fs";
 import { reasonOf } from "../../fence/error.js";
 import type { Ledger, LedgerDriver } from "../../fence/ledger.js";
 import { strategyFor } from "../../fence/strategy.js";
@@ -6,6 +7,7 @@ import { vfioHolders } from "../../host/in_use.js";
 import { LivePort } from "../../host/live_port.js";
 import { keepPowered } from "../../host/power.js";
 import { readHost } from "../../host/sysfs_machine.js";
+import { groupOf } from "../../host/vfio/vfio_group.js";
 import { HOST } from "../../isolation/assignment.js";
 import { makePlan, type PlanOptions } from "../../isolation/plan.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
@@ -78,6 +80,8 @@ export class HostFunctions {
         // vfio-pci lets go when nobody has the device open: waiting for that, for ourselves perhaps, might never end.
         const [holder] = former.driver === "vfio-pci" ? [] : vfioHolders(address);
         if (holder !== undefined) throw new Error(`process ${holder} still has it open by VFIO`);
+        if (former.driver !== "vfio-pci" && hasGroupOpen(address))
+          throw new Error("this process still has it open by VFIO");
         const stays = rest && isResting(former.driver ?? undefined);
         giveBack(stays ? { ...former, powerControl: null } : former);
         return !stays;
@@ -130,4 +134,16 @@ export class HostFunctions {
 /** Whether a function with this driver is nobody's at work. */
 function isResting(driver: string | undefined): boolean {
   return driver === undefined || driver === "vfio-pci";
+}
+
+/** Whether this process itself has the function's group open. */
+function hasGroupOpen(address: PciAddress): boolean {
+  const group = `/dev/vfio/${groupOf(address)}`;
+  return readdirSync("/proc/self/fd").some((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === group;
+    } catch {
+      return false;
+    }
+  });
 }
