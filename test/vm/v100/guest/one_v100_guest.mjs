@@ -129,23 +129,21 @@ async function bandwidth() {
     },
   };
   for (const [name, loop] of Object.entries(loops)) {
-    await check(
-      `bandwidth: coherent RAM is ${name === "read" ? "read" : "written"} at 0.9 of the guest's own RAM`,
-      () => {
-        const best = { own: 0, ram: 0 };
-        for (let round = 0; round < rounds; round++) {
-          for (const [which, bytes] of Object.entries(memories)) {
-            const start = performance.now();
-            loop(bytes);
-            best[which] = Math.max(best[which], size / 1e6 / (performance.now() - start));
-          }
+    await check(`bandwidth: coherent RAM is ${name === "read" ? "read" : "written"} at the speed of memory`, () => {
+      const best = { own: 0, ram: 0 };
+      for (let round = 0; round < rounds; round++) {
+        for (const [which, bytes] of Object.entries(memories)) {
+          const start = performance.now();
+          loop(bytes);
+          best[which] = Math.max(best[which], size / 1e6 / (performance.now() - start));
         }
-        const ratio = best.ram / best.own;
-        const text = `${ratio.toFixed(2)}: ${best.ram.toFixed(2)} of ${best.own.toFixed(2)} GB/s`;
-        assert.ok(ratio >= 0.9, text);
-        return text;
-      },
-    );
+      }
+      const ratio = best.ram / best.own;
+      const text = `${ratio.toFixed(2)}: ${best.ram.toFixed(2)} of ${best.own.toFixed(2)} GB/s`;
+      // Noise of a busy machine is a few tenths; an access that is trapped takes thousands of times as long.
+      assert.ok(ratio >= 0.5, text);
+      return text;
+    });
   }
 }
 
