@@ -43,6 +43,18 @@ export interface Neighbourhood {
   /** Waits until nobody at the far ends is being reset, and keeps them from it while the work is done. */
   inTurn(fence: Fence, work: () => Steps): Steps;
   report(fence: Fence, step: FenceStep, detail?: string): void;
+  /**
+   * The rule, by what was read, for a client that is at this GPU or is about to be.
+   * @throws FenceError `EFENCE_INVARIANT`
+   */
+  requireRule(fence: Fence): void;
+  /**
+   * The rule for this GPU's reset, which is about to begin.
+   * @param proven the links that were just read as cut, by GPU at the far ends
+   * @param besides GPUs that nobody can reach
+   * @throws FenceError `EFENCE_INVARIANT`
+   */
+  requireFarEnds(fence: Fence, proven: ReadonlyMap<Fence, ReadonlySet<number>>, besides: ReadonlySet<Fence>): void;
 }
 
 /** One GPU's fence: what keeps its plan's links cut, and what is known about that. */
@@ -95,11 +107,10 @@ export class Fence {
    * @param besides far ends that need no proof: nobody can reach them, and they are being reset themselves
    */
   *renewNow(besides: ReadonlySet<Fence> = new Set()): Steps {
-    const farEnds = this.#around.farEndsOf(this).filter(({ fence }) => !besides.has(fence));
     let why = "the reset was cancelled before it was over";
     let begun = false;
     try {
-      const { strategy, saved } = this.#prepareReset(farEnds);
+      const { strategy, saved } = this.#prepareReset(besides);
       begun = true;
       this.#state = { kind: "renewing" };
       const onStep = (step: FenceStep) =>
@@ -171,21 +182,33 @@ export class Fence {
 
   /**
    * Proves that these links are cut at this end, by a reading made now; cuts again when they are not.
+   * @returns all links that were read as cut
    * @throws FenceError `EFENCE_FAR_END` when it cannot be proven
    */
-  proveCut(links: readonly number[]): void {
+  proveCut(links: readonly number[]): ReadonlySet<number> {
     invariant(this.#state.kind !== "renewing", `${this.#plan.name} is not being reset while another relies on it`);
-    let why = this.#uncut(links);
-    if (why === undefined) return;
-    this.#around.report(this, "far ends", `${why}: cut again for another GPU's reset`);
+    const reading = this.#readCut(links);
+    if (reading.cut !== undefined) return reading.cut;
+    this.#around.report(this, "far ends", `${reading.why}: cut again for another GPU's reset`);
+    let why: string;
     try {
       this.cut();
-      why = this.#uncut(links);
+      const again = this.#readCut(links);
+      if (again.cut !== undefined) return again.cut;
+      why = again.why;
     } catch (error) {
       why = reasonOf(error);
     }
-    if (why === undefined) return;
     throw new FenceError("EFENCE_FAR_END", `the far end, ${linksOf(this.#plan, links)}, is not proven cut: ${why}`);
+  }
+
+  /**
+   * What has to hold before a client is let in or told that a reset is done.
+   * @throws FenceError `EFENCE_INVARIANT`
+   */
+  requireClosed(): void {
+    invariant(this.#state.kind === "in force", `nobody is let in to ${this.#plan.name} before its fence is in force`);
+    this.#around.requireRule(this);
   }
 
   /**
@@ -205,11 +228,13 @@ export class Fence {
   }
 
   /** Everything that has to hold before a reset may begin; nothing has been done to this GPU when it throws. */
-  #prepareReset(farEnds: readonly FarEnds[]): { strategy: FenceStrategy; saved: SavedConfig } {
+  #prepareReset(besides: ReadonlySet<Fence>): { strategy: FenceStrategy; saved: SavedConfig } {
     const strategy = strategyOf(this.#plan);
     this.#saved ??= identifyAndSave(this.port, strategy);
     this.#around.report(this, "far ends");
-    for (const { fence, links } of farEnds) proveFarEnd(fence, links);
+    const farEnds = this.#around.farEndsOf(this).filter(({ fence }) => !besides.has(fence));
+    const proven = new Map(farEnds.map(({ fence, links }) => [fence, proveFarEnd(fence, links)]));
+    this.#around.requireFarEnds(this, proven, besides);
     return { strategy, saved: this.#saved };
   }
 
@@ -298,15 +323,15 @@ export class Fence {
     return this.#read();
   }
 
-  /** Why these links are not proven cut at this moment. */
-  #uncut(links: readonly number[]): string | undefined {
-    if (this.#plan.untouched) return `${this.#plan.name} is not to be touched`;
+  /** All links that are cut at this moment, or why these are not proven to be. */
+  #readCut(links: readonly number[]): { cut: ReadonlySet<number> } | { cut?: never; why: string } {
+    if (this.#plan.untouched) return { why: `${this.#plan.name} is not to be touched` };
     const reading = this.#read();
-    if (!reading.readable) return reading.reason;
+    if (!reading.readable) return { why: reading.reason };
     const cut = new Set(reading.snapshot.cut);
     const up = new Set(reading.snapshot.linksUp);
     const open = links.filter((link) => !cut.has(link) || up.has(link));
-    return open.length === 0 ? undefined : `not read as cut: ${linksOf(this.#plan, open)}`;
+    return open.length === 0 ? { cut } : { why: `not read as cut: ${linksOf(this.#plan, open)}` };
   }
 }
 
@@ -326,9 +351,9 @@ function strategyOf({ name, part, untouched }: GpuPlan): FenceStrategy {
 }
 
 /** @throws FenceError `EFENCE_FAR_END`: the reset that relies on it is not carried out */
-function proveFarEnd(fence: Fence, links: readonly number[]): void {
+function proveFarEnd(fence: Fence, links: readonly number[]): ReadonlySet<number> {
   try {
-    fence.proveCut(links);
+    return fence.proveCut(links);
   } catch (error) {
     if (error instanceof FenceError && error.code === "EFENCE_INVARIANT") throw error;
     throw new FenceError("EFENCE_FAR_END", `not reset: ${reasonOf(error)}`);

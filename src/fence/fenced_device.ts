@@ -9,7 +9,6 @@ import { PCI_COMMAND } from "./config_offsets.js";
 import { FenceError, hex32, reasonOf } from "./error.js";
 import type { Fence } from "./fence.js";
 import { GuardedRegisters } from "./guarded_registers.js";
-import { invariant } from "./invariants.js";
 import type { FenceEvent, GuardedWrite } from "./progress.js";
 import { strategyFor } from "./strategy.js";
 
@@ -162,6 +161,7 @@ export class FencedDevice implements VfioDevice {
   open(client: DeviceClient): void {
     this.#requireFence();
     if (this.#left) throw new VfioError("EIO", `${this.#fence.plan.name} was not reset after its last client`);
+    this.#fence.requireClosed();
     this.#powerOn();
     this.#fence.attached = true;
     this.#left = true;
@@ -197,7 +197,7 @@ export class FencedDevice implements VfioDevice {
     try {
       yield* this.#fence.renew();
       this.#powerOn();
-      invariant(this.#fence.state.kind === "in force", "a reset is answered only when the fence is in force");
+      this.#fence.requireClosed();
     } catch (error) {
       throw new VfioError("EIO", `${this.#fence.plan.name}: ${reasonOf(error)}`);
     }

@@ -5,6 +5,7 @@ import type { Steps } from "../vfio/steps.js";
 import { FenceError } from "./error.js";
 import { type FarEnds, Fence, type Neighbourhood } from "./fence.js";
 import type { GpuPort } from "./gpu_port.js";
+import { brokenInvariants, invariant, openedByReset } from "./invariants.js";
 import type { FenceEvent, FenceStep } from "./progress.js";
 import { sideBySide } from "./side_by_side.js";
 import { Turns } from "./turns.js";
@@ -36,6 +37,8 @@ export class Fences {
       farEndsOf: (fence) => this.#farEndsOf(fence),
       inTurn: (fence, work) => this.#turns.inTurn([fence], work),
       report: (fence, step, detail) => this.#report(fence.plan, step, detail),
+      requireRule: (fence) => this.#requireRule(fence),
+      requireFarEnds: (fence, proven, besides) => this.#requireFarEnds(fence, proven, besides),
     };
     this.#fences = new Map(
       plan.gpus.map((gpu) => [gpu.address, new Fence(gpu, () => ports(gpu.address), around)] as const),
@@ -155,6 +158,28 @@ export class Fences {
   #isLinked(a: Fence, b: Fence): boolean {
     const relies = (on: Fence, by: Fence) => this.#farEnds.get(by)?.some(({ fence }) => fence === on) === true;
     return relies(a, b) || relies(b, a);
+  }
+
+  #requireRule(about: Fence): void {
+    const { address } = about.plan;
+    const broken = brokenInvariants(
+      this.#plan,
+      (at) => {
+        const { state, attached } = this.of(at);
+        const cut = new Set(state.kind === "in force" ? state.snapshot.cut : []);
+        return { state: state.kind, attached: attached || at === address, cut };
+      },
+      address,
+    );
+    invariant(broken.length === 0, broken.join("; "));
+  }
+
+  #requireFarEnds(fence: Fence, proven: ReadonlyMap<Fence, ReadonlySet<number>>, besides: ReadonlySet<Fence>): void {
+    const opened = openedByReset(this.#plan, fence.plan.address, (at) => {
+      const far = this.#fences.get(at);
+      return far === undefined || besides.has(far) ? undefined : (proven.get(far) ?? new Set());
+    });
+    invariant(opened.length === 0, opened.join("; "));
   }
 
   #report({ name }: GpuPlan, step: FenceStep, detail: string | undefined): void {

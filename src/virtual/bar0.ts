@@ -69,6 +69,16 @@ export class Bar0 {
     return this.#links.enabled(link);
   }
 
+  /** See {@link LinkRegisters}. */
+  linkCut(link: number): boolean {
+    return this.#links.cut(link);
+  }
+
+  /** See {@link LinkRegisters}. */
+  get linkRegisters(): readonly number[] {
+    return this.#links.contents;
+  }
+
   /** Whether the GPU interrupts its host. */
   get interruptLine(): boolean {
     return this.#interrupts.line;

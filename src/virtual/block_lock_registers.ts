@@ -65,7 +65,15 @@ export class BlockLockRegisters implements LinkRegisters {
   }
 
   enabled(link: number): boolean {
+    return this.#links[link] !== undefined && !this.cut(link);
+  }
+
+  cut(link: number): boolean {
     const registers = this.#links[link];
-    return registers !== undefined && !(registers.block === 1 && registers.lock === 1);
+    return registers?.block === 1 && registers.lock === 1;
+  }
+
+  get contents(): readonly number[] {
+    return this.#links.flatMap(({ block, lock }) => [block, lock]);
   }
 }

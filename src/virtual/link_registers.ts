@@ -10,6 +10,10 @@ export interface LinkRegisters extends RegisterUnit {
   functionLevelReset(): void;
   /** Whether the chip's side of link n is in a state to train. */
   enabled(link: number): boolean;
+  /** Whether link n is cut here until a reset. Off, as with its engine off, it may be for less long. */
+  cut(link: number): boolean;
+  /** All that they hold, for whoever compares moments of one GPU. */
+  readonly contents: readonly number[];
 }
 
 /** The registers of a part nobody has modelled: nothing answers, so nothing can be proven about it. */
@@ -24,6 +28,10 @@ class NoRegisters implements LinkRegisters {
   enabled(): boolean {
     return true;
   }
+  cut(): boolean {
+    return false;
+  }
+  readonly contents = [];
 }
 
 /** Recorded values by offset; what was recorded more than once counts only as far as the records agree. */

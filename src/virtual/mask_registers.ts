@@ -88,8 +88,15 @@ export class MaskRegisters implements LinkRegisters {
   functionLevelReset(): void {}
 
   enabled(link: number): boolean {
-    const cut = (this.#disable & disableMask([link])) !== 0;
-    return this.#nvlinkOn() && !cut;
+    return this.#nvlinkOn() && !this.cut(link);
+  }
+
+  cut(link: number): boolean {
+    return (this.#disable & disableMask([link])) !== 0;
+  }
+
+  get contents(): readonly number[] {
+    return [this.#enable, this.#disable, ["stopped", "started", "running"].indexOf(this.#ring)];
   }
 
   /** The error that the link unit's registers answer with, or undefined when it can be reached. */

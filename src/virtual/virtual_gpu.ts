@@ -182,6 +182,16 @@ export class VirtualGpu {
     return this.driverAsks && !this.inReset && this.#bar0.linkEnabled(link);
   }
 
+  /** Whether link n is cut at this end until a reset, whoever can read that at the moment. */
+  linkCut(link: number): boolean {
+    return this.#bar0.linkCut(link);
+  }
+
+  /** What its registers that have to do with links hold, whoever can read them, for whoever compares moments. */
+  get linkRegisters(): readonly number[] {
+    return this.#bar0.linkRegisters;
+  }
+
   get #answersConfig(): boolean {
     return !this.faults.configUnreadable && !this.inReset;
   }
