@@ -59,6 +59,35 @@ test("a BAR that does not take its address back is an error, and so is silence",
   assert.throws(() => saveConfig(port), { code: "EFENCE_UNREADABLE" });
 });
 
+test("an answer that nobody gave is never saved, to be written into a BAR later", () => {
+  const { port } = setUp();
+  const reads = (run: (port: GpuPort) => void) => {
+    let count = 0;
+    const counted: GpuPort["readConfig"] = (at, size) => {
+      count++;
+      return port.readConfig(at, size);
+    };
+    run({ ...port, readConfig: counted });
+    return count;
+  };
+  const right = saveConfig(port);
+  for (let silent = 0; silent < reads(saveConfig); silent++) {
+    let read = 0;
+    const faltering: GpuPort = {
+      ...port,
+      readConfig: (at, size) => (read++ === silent ? 2 ** (8 * size) - 1 : port.readConfig(at, size)),
+    };
+    let saved: unknown;
+    try {
+      saved = saveConfig(faltering);
+    } catch (error) {
+      assert.equal((error as { code?: string }).code, "EFENCE_UNREADABLE");
+      continue;
+    }
+    assert.deepEqual(saved, right, `read ${silent}`);
+  }
+});
+
 test("a capability list that loops or leads nowhere ends the search", () => {
   for (const next of [0x40, 0x44, 0xfc]) {
     const bytes = new Uint8Array(256);

@@ -33,9 +33,23 @@ const MOST_CAPABILITIES = 48;
 /**
  * Reads what a secondary bus reset will lose: BARs, the PCI Express control registers (a wrong maximum payload size stops
  * all traffic) and the command register. Interrupts stay off after a reset: whoever drives the function sets them up.
- * @throws FenceError `EFENCE_UNREADABLE` when config space does not answer.
+ * Everything is read twice, for it is written back for as long as the GPU is fenced: of a function that does not answer for
+ * a moment, all ones would be.
+ * @throws FenceError `EFENCE_UNREADABLE` when config space does not answer, or not twice the same.
  */
 export function saveConfig(port: GpuPort): SavedConfig {
+  const first = readSaved(port);
+  const second = readSaved(port);
+  const other = second.find(({ offset, value }, at) => first[at]?.offset !== offset || first[at]?.value !== value);
+  if (other === undefined && first.length === second.length) return second;
+  const where = other === undefined ? "the list of capabilities" : `config register ${hex32(other.offset)}`;
+  throw new FenceError(
+    "EFENCE_UNREADABLE",
+    `config space does not answer reliably: ${where} was read twice and differs`,
+  );
+}
+
+function readSaved(port: GpuPort): SavedConfig {
   requireAnswer(port);
   const save = (offset: number, size: 1 | 2 | 4) => ({ offset, size, value: port.readConfig(offset, size) });
   const express = expressCapability(port);

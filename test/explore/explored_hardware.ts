@@ -201,9 +201,10 @@ export class ExploredHardware {
 
   /** An error stays with its register until the step is over. */
   #faultOf({ gpu, kind, offset }: Access): Fault | undefined {
-    if (this.deviation?.at === this.accesses.length) return this.deviation.fault;
+    if (this.deviation?.at === this.accesses.length)
+      return fits(this.deviation.fault, kind) ? this.deviation.fault : undefined;
     const first = this.deviation?.fault === "0xBADF" ? this.accesses[this.deviation.at] : undefined;
-    if (first === undefined || first.gpu !== gpu || first.offset !== offset) return undefined;
+    if (first?.kind !== "register read" || first.gpu !== gpu || first.offset !== offset) return undefined;
     if (kind === "register read") return "0xBADF";
     return kind === "register write" ? "lost" : undefined;
   }
@@ -224,6 +225,13 @@ export class ExploredHardware {
     }
     return act();
   }
+}
+
+/** Whether this can go wrong with such an access. */
+function fits(fault: Fault, kind: Access["kind"]): boolean {
+  if (fault === "all ones") return kind.endsWith("read");
+  if (fault === "0xBADF") return kind === "register read";
+  return fault === "lost" ? kind.endsWith("write") : true;
 }
 
 /** One virtual machine for each description, for making one takes long: it is put back as it was when it was new. */

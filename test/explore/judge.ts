@@ -30,7 +30,9 @@ export class Judge {
     if (this.muted) return;
     this.moments++;
     if (fences !== undefined && !this.#hardware.dead) {
-      for (const line of brokenInvariants(fences.plan, (at) => this.#momentOf(fences, at))) this.#find(line);
+      // While another plan is gone over to, each fence has its own already.
+      const plan = { ...fences.plan, gpus: fences.all.map((fence) => fence.plan) };
+      for (const line of brokenInvariants(plan, (at) => this.#momentOf(fences, at))) this.#find(line);
     }
     this.#lookAtOwners();
   }

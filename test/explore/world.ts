@@ -22,6 +22,7 @@ export interface Scenario {
 }
 
 const COMMAND = 4;
+const BAR0 = 0x10;
 
 /** The server, its clients, the hardware and its surroundings, of which each step is chosen by somebody else. */
 export class World {
@@ -29,10 +30,12 @@ export class World {
   readonly judge: Judge;
   /** What the steps so far have told, a list for each. */
   readonly told: string[][] = [];
+  readonly steps: Step[] = [];
   faults = 0;
   #server: ExploredServer | undefined;
   /** What a server that is restarted finds on disk: a number of the scenario's assignments. */
   #ledger = 0;
+  #lostAddresses = false;
 
   constructor(readonly scenario: Scenario) {
     this.hardware = new ExploredHardware(scenario.machine);
@@ -51,19 +54,46 @@ export class World {
     return JSON.stringify([faults, this.#ledger, this.hardware.fingerprint, server && fingerprintOf(server)]);
   }
 
+  /** The assignments that the ledger has. */
+  get assignments(): readonly Assignment[] {
+    return this.scenario.assignments[this.#ledger] ?? [];
+  }
+
+  /** The server that runs has found a GPU without addresses. */
+  get lostAddresses(): boolean {
+    return this.#lostAddresses;
+  }
+
+  /** What the fence of a GPU says; undefined without a server. */
+  stateOf(gpu: PciAddress): string | undefined {
+    return this.#server?.fences?.of(gpu).state.kind;
+  }
+
   /** Everything that may happen next, faults only as long as there may be more. */
   get actions(): Action[] {
+    return [...this.#actionsNow(), ...this.#changes()];
+  }
+
+  /** Those of them that are of a kind. */
+  actionsOf(kind: Action["kind"]): Action[] {
+    // Whether assignments may change takes a plan for each to tell.
+    const all = kind === "assign" ? this.#changes() : this.#actionsNow();
+    return all.filter((action) => action.kind === kind);
+  }
+
+  #actionsNow(): Action[] {
     const server = this.#server;
     if (server === undefined) return [{ kind: "restart" }];
     const mayFail = this.faults < this.scenario.faults;
     const all = [...this.#hardwareActions(), ...this.#serverActions(server), ...this.#clientActions(server)];
-    all.push(...this.#ownerActions(server));
+    all.push(...this.#ownerActions());
     if (mayFail) all.push({ kind: "kill", bus: false }, { kind: "kill", bus: true });
     return all.filter((action) => mayFail || !isFault(action));
   }
 
   /** Takes a step. @returns the accesses that it made */
   take(step: Step): readonly Access[] {
+    this.steps.push(step);
     if (isFault(step)) this.faults++;
     if (this.faults > 0) this.judge.calm = false;
     const { hardware } = this;
@@ -74,6 +104,7 @@ export class World {
     } catch (error) {
       if (!(error instanceof Killed)) throw error;
     }
+    hardware.deviation = undefined;
     if (hardware.dead && this.#server !== undefined) this.#kill(false);
     this.#afterwards();
     return hardware.accesses;
@@ -132,7 +163,7 @@ export class World {
     });
   }
 
-  #ownerActions(server: ExploredServer): Action[] {
+  #ownerActions(): Action[] {
     const gpus = [...this.hardware.truth.keys()];
     const resets = gpus
       .filter((gpu) => this.#mayResetOutside(gpu))
@@ -140,11 +171,15 @@ export class World {
     const looks = gpus
       .filter((gpu) => this.hardware.of(gpu).resetOutside)
       .map((gpu): Action => ({ kind: "look", gpu }));
-    if (!server.isServing || server.operations.some(({ kind }) => kind === "assign")) return [...resets, ...looks];
-    const changes = this.scenario.assignments.flatMap((assignments, to): Action[] => {
+    return [...resets, ...looks];
+  }
+
+  #changes(): Action[] {
+    const server = this.#server;
+    if (server?.isServing !== true || server.operations.some(({ kind }) => kind === "assign")) return [];
+    return this.scenario.assignments.flatMap((assignments, to): Action[] => {
       return to === this.#ledger || server.refusal(assignments) !== undefined ? [] : [{ kind: "assign", to }];
     });
-    return [...resets, ...looks, ...changes];
   }
 
   /**
@@ -218,19 +253,23 @@ export class World {
 
   #start(): void {
     this.hardware.dead = false;
-    const assignments = this.scenario.assignments[this.#ledger] ?? [];
-    const server = new ExploredServer(this.hardware, assignments, (operation, error) => {
+    this.#lostAddresses = [...this.hardware.truth.keys()].some(
+      (gpu) => this.hardware.vm.gpu(gpu).readConfig(BAR0, 4) >>> 4 === 0,
+    );
+    const server = new ExploredServer(this.hardware, [...this.assignments], (operation, error) => {
       if (server.fences !== undefined) this.judge.ended(operation, error, server.fences);
     });
     this.#server = server;
     server.start();
   }
 
-  /** The ledger first, as the command has it; what is refused changes nothing. */
+  /** As the command does: asked first, then the ledger, then the change; what is refused changes nothing. */
   #assign(server: ExploredServer, to: number): void {
+    const assignments = this.scenario.assignments[to] ?? [];
+    if (server.refusal(assignments) !== undefined) return;
     const before = this.#ledger;
     this.#ledger = to;
-    server.assign(this.scenario.assignments[to] ?? [], (error) => {
+    server.assign(assignments, (error) => {
       if (error !== undefined && !this.hardware.dead) this.#ledger = before;
     });
   }
