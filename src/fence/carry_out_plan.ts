@@ -4,6 +4,7 @@ import type { PciAddress } from "../pci/address.js";
 import { runSteps } from "../vfio/steps.js";
 import { FenceError, hex32, reasonOf } from "./error.js";
 import type { GpuPort } from "./gpu_port.js";
+import { invariant, openedByReset } from "./invariants.js";
 import type { FenceEvent, FenceStep } from "./progress.js";
 import { resetAndCut } from "./reset_and_cut.js";
 import { type FenceStrategy, strategyFor } from "./strategy.js";
@@ -76,7 +77,7 @@ export async function carryOutPlan(
     const reading = readGpu(run.plan, () => ports(run.plan.address));
     if (reading.readable) run.before = reading.snapshot;
   }
-  for (const step of plan.steps) await carryOutStep(step, runs, ports, report);
+  for (const step of plan.steps) await carryOutStep(plan, step, runs, ports, report);
   for (const run of runs.values()) report(run.plan, "read back");
   const gpus = readBack(plan, ports).map((verdict) => conclude(verdict, runs.get(verdict.address)));
   plan.gpus.forEach((gpu, i) => {
@@ -108,6 +109,7 @@ function prepare(plan: Plan): Map<PciAddress, Run> {
 }
 
 async function carryOutStep(
+  plan: Plan,
   step: PlanStep,
   runs: ReadonlyMap<PciAddress, Run>,
   ports: (address: PciAddress) => GpuPort,
@@ -123,7 +125,7 @@ async function carryOutStep(
       run.strategy.cut(port, run.plan.cutLinks);
     } else {
       report(run.plan, "far ends");
-      requireFarEndsCut(step, runs, ports);
+      requireFarEndsCut(plan, step, runs, ports);
       const onStep = (at: FenceStep) => {
         run.reset ||= at === "sbr";
         report(run.plan, at, at === "sequence" ? cutDetail(run.plan) : undefined);
@@ -138,6 +140,7 @@ async function carryOutStep(
 
 /** Between reset and fence all links of the GPU may come up, so nothing may answer at their far ends. */
 function requireFarEndsCut(
+  plan: Plan,
   step: PlanStep,
   runs: ReadonlyMap<PciAddress, Run>,
   ports: (address: PciAddress) => GpuPort,
@@ -148,16 +151,21 @@ function requireFarEndsCut(
     links.push(link);
     linksOf.set(gpu, links);
   }
+  const cutAt = new Map<PciAddress, ReadonlySet<number>>();
   for (const [address, links] of linksOf) {
     const far = runs.get(address);
     const reading = far && readGpu(far.plan, () => ports(address));
     const cut = new Set(reading?.readable === true ? reading.snapshot.cut : []);
+    cutAt.set(address, cut);
     const open = links.filter((link) => !cut.has(link));
     if (open.length === 0) continue;
     const why = reading?.readable === false ? ` (${reading.reason})` : "";
     const end = `link ${open.join(", ")} of ${far?.plan.name ?? address}`;
     throw new FenceError("EFENCE_FAR_END", `not reset: the far end, ${end}, is not proven cut${why}`);
   }
+  // What may not be touched is cut at this end alone.
+  const opened = openedByReset(plan, step.gpu, (at) => (runs.has(at) ? (cutAt.get(at) ?? new Set()) : undefined));
+  invariant(opened.length === 0, opened.join("; "));
 }
 
 function conclude(verdict: GpuVerification, run: Run | undefined): GpuFenceResult {
