@@ -46,8 +46,8 @@ export class ExploredHardware {
   accesses: Access[] = [];
   deviation: Deviation | undefined;
   /**
-   * Digests of what the operation that runs has done so far, by which its place in the code is known, and of all that it
-   * has read.
+   * Digests of what the operation that runs has done so far, by which its place in the code is known, and of what it has
+   * read of registers.
    */
   done = 0;
   read = 0;
@@ -194,7 +194,7 @@ export class ExploredHardware {
     this.accesses.push(access);
     const result = this.#carryOut(access, act, fault, allOnes);
     this.done = mixed(this.done, access.offset + 7 * access.kind.length + 13 * access.gpu.charCodeAt(3));
-    if (typeof result === "number") this.read = mixed(this.read, result);
+    if (access.kind === "register read" && typeof result === "number") this.read = mixed(this.read, result);
     if (!access.kind.endsWith("read")) this.watch.changed();
     return result;
   }

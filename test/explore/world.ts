@@ -324,7 +324,7 @@ function fingerprintOf(server: ExploredServer): unknown[] {
     const read = state.kind === "in force" ? [state.snapshot, state.evidence.registers, state.stillCut] : [];
     return [state.kind, attached, plan.assignment, plan.cutLinks, read];
   });
-  // What was read before a wait is kept over it only by a change of assignments: its plan.
+  // What was read before a wait is kept over it only by a change of assignments: its plan, which goes by registers.
   const operations = server.operations.map(({ name, kind, done, read }) => [name, done, kind === "assign" ? read : 0]);
   const endpoints = [...server.endpoints.values()].map(({ gpu, owner, session }) => [gpu, owner, session]);
   return [fences, operations, endpoints, [...server.left], server.isServing];

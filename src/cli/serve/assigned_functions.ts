@@ -22,7 +22,8 @@ export class AssignedFunctions {
   readonly #machine: Machine;
   readonly #hardware: Hardware;
   readonly #tell: (event: ServingEvent) => void;
-  readonly #groups: ReadonlyMap<PciAddress, IommuGroupStatus>;
+  /** Counted when somebody asks first. */
+  #groups: ReadonlyMap<PciAddress, IommuGroupStatus> | undefined;
   readonly #served = new Map<PciAddress, ServedFunction>();
   readonly #unserved = new Map<PciAddress, string>();
   #assignments: readonly Assignment[];
@@ -33,12 +34,11 @@ export class AssignedFunctions {
    * @throws UsageError when the plan has problems; nothing was touched then
    */
   constructor(data: ServingData, make: (plan: Plan) => Hardware, tell: (event: ServingEvent) => void) {
-    const { machine, assignments, isolateNvlink } = data;
+    const { machine, assignments } = data;
     this.#data = data;
     this.#machine = machine;
     this.#assignments = assignments;
     this.#tell = tell;
-    this.#groups = groupNumbers(machine, isolateNvlink);
     this.#hardware = make(planToServe(machine, assignments, data));
   }
 
@@ -241,6 +241,7 @@ export class AssignedFunctions {
   #status(server: VfioUserServer): ServingStatus {
     const hardware = this.#hardware;
     const { fences, tier } = hardware;
+    this.#groups ??= groupNumbers(this.#machine, this.#data.isolateNvlink);
     const sources = {
       server,
       served: this.#served,
