@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { errnoInWords, errnoOf } from "../host/error.js";
 import { printable } from "../host/printable.js";
 import { UsageError } from "./failure.js";
+import { replaceFile } from "./replace_file.js";
 
 /**
  * Refuses a path that no file can be written to, before any work is done whose result would be lost.
@@ -26,12 +27,8 @@ export function checkOutPath(path: string): void {
 export async function writeFileWhole(path: string, data: string | Uint8Array): Promise<void> {
   checkOutPath(path);
   try {
-    if (kindOf(path) === "device") {
-      await writeFile(path, data);
-      return;
-    }
-    const { default: writeFileAtomic } = await import("write-file-atomic");
-    await writeFileAtomic(path, typeof data === "string" ? data : Buffer.from(data));
+    if (kindOf(path) === "device") await writeFile(path, data);
+    else replaceFile(path, data);
   } catch (error) {
     throw unwritable(path, errnoOf(error));
   }

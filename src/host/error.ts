@@ -50,6 +50,7 @@ const ERRNO_WORDS: Readonly<Record<string, string>> = {
   ENAMETOOLONG: "name too long",
   ENXIO: "nothing at the other end",
   EIO: "input/output error",
+  EMFILE: "too many open files",
   ENOSPC: "no space left on the device",
   EDQUOT: "disk quota exceeded",
   EROFS: "read-only file system",

@@ -1,5 +1,4 @@
 import { existsSync } from "node:fs";
-import { join } from "node:path";
 import type { FenceEvent } from "../../fence/progress.js";
 import type { Machine } from "../../machine/machine.js";
 import { EXIT_FINDING, UsageError } from "../failure.js";
@@ -9,8 +8,7 @@ import { writeJson, writeLines } from "../output.js";
 import { progressLine } from "../progress_line.js";
 import { withoutAssignment } from "../serve/assignment_change.js";
 import { askServer } from "../serve/control_client.js";
-import { LEDGER_LOCK, ledgerPath, loadLedger, saveLedger } from "../serve/ledger_file.js";
-import { LockFile } from "../serve/lock_file.js";
+import { ledgerPath, loadLedger, lockLedger, saveLedger } from "../serve/ledger_file.js";
 import { directoryPath } from "../serve/private_directory.js";
 import type { ServedJson } from "../serve/serving_json.js";
 import { isolateNvlinkOption, readSource, type SourceOptions } from "../source.js";
@@ -126,7 +124,7 @@ async function releaseFromLedger(
   machine: string | undefined,
 ): Promise<Released> {
   if (!existsSync(ledgerPath(stateDir))) throw noServer(socketDir);
-  const lock = new LockFile(join(stateDir, LEDGER_LOCK), `uses ${stateDir}; name its --socket-dir`);
+  const lock = lockLedger(stateDir, `uses ${stateDir}; name its --socket-dir`);
   try {
     const ledger = loadLedger(stateDir);
     if (ledger === undefined) throw noServer(socketDir);

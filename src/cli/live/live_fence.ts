@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { carryOutPlan, type FenceResult } from "../../fence/carry_out_plan.js";
 import { reasonOf } from "../../fence/error.js";
 import type { GpuPort } from "../../fence/gpu_port.js";
@@ -13,8 +12,7 @@ import type { Assignment, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
 import { UsageError } from "../failure.js";
 import { refuseUnlessIsolated } from "../refuse_unless_isolated.js";
-import { LEDGER_LOCK, ledgerFor, ledgerOf, saveLedger, withoutDrivers } from "../serve/ledger_file.js";
-import { LockFile } from "../serve/lock_file.js";
+import { ledgerFor, ledgerOf, lockLedger, saveLedger, withoutDrivers } from "../serve/ledger_file.js";
 import { PrivateDirectory } from "../serve/private_directory.js";
 import { keepWiring } from "./kept_wiring.js";
 import { withLiveEvidence } from "./live_evidence.js";
@@ -67,10 +65,7 @@ export async function fenceLive(wish: LiveFenceWish, told: LiveFenceTold): Promi
   const ownerOf = ownersOf(machine, wish.assignments);
   const mayHit = (gpu: PciAddress) => sameOwner(machine, ownerOf, gpu);
   new PrivateDirectory(stateDir, "--state-dir");
-  const lock = new LockFile(
-    join(stateDir, LEDGER_LOCK),
-    `uses ${stateDir}: change a server's fences with linkfence assign`,
-  );
+  const lock = lockLedger(stateDir, `uses ${stateDir}: change a server's fences with linkfence assign`);
   const ports = new LivePorts({ write: true, mayHit, ...(told.onWait && { onProgress: told.onWait }) });
   const plan = (machine: Machine) => {
     const known = wish.replan(machine);

@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { carryOutPlan, type FenceResult } from "../../fence/carry_out_plan.js";
 import { vfioHolders } from "../../host/in_use.js";
 import { keepPowered } from "../../host/power.js";
@@ -8,8 +7,7 @@ import type { PciAddress } from "../../pci/address.js";
 import { UsageError } from "../failure.js";
 import { refuseUnlessIsolated } from "../refuse_unless_isolated.js";
 import { withoutAssignment } from "../serve/assignment_change.js";
-import { isOf, LEDGER_LOCK, ledgerOf, loadLedger, saveLedger } from "../serve/ledger_file.js";
-import { LockFile } from "../serve/lock_file.js";
+import { isOf, ledgerOf, loadLedger, lockLedger, saveLedger } from "../serve/ledger_file.js";
 import { withLiveEvidence } from "./live_evidence.js";
 import { type LiveFenceTold, refuseResets, returnHostGpus } from "./live_fence.js";
 import { LivePorts } from "./live_ports.js";
@@ -78,7 +76,7 @@ export async function releaseLive(
 ): Promise<{ result: FenceResult; failures: string[] }> {
   const { machine, replan, left, stateDir, name } = release;
   requireRoot("release");
-  const lock = new LockFile(join(stateDir, LEDGER_LOCK), `uses ${stateDir}; name its --socket-dir`);
+  const lock = lockLedger(stateDir, `uses ${stateDir}; name its --socket-dir`);
   const ledger = loadLedger(stateDir);
   const members = new Set<PciAddress>(ledger?.assignments.find((each) => each.name === name)?.members);
   const mayHit = (gpu: PciAddress) => (members.has(gpu) ? members : new Set<PciAddress>());

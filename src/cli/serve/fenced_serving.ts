@@ -13,7 +13,7 @@ import { changedAssignments, withoutAssignment } from "./assignment_change.js";
 import { type ControlRequest, controlPath } from "./control_protocol.js";
 import { ControlSocket } from "./control_socket.js";
 import { HostFunctions } from "./host_functions.js";
-import { LEDGER_LOCK, ledgerFor, ledgerOf, saveLedger, withoutDrivers } from "./ledger_file.js";
+import { ledgerFor, ledgerOf, lockLedger, saveLedger, withoutDrivers } from "./ledger_file.js";
 import { LockFile } from "./lock_file.js";
 import type { LiveServingData, Request, ServingEvent, ServingStatus, VirtualServingData } from "./messages.js";
 import { PrivateDirectory } from "./private_directory.js";
@@ -83,9 +83,9 @@ export class FencedServing {
     this.#options = options;
     this.#host = machine.virtual ? undefined : new HostFunctions(machine, settings.allowInUse === true);
     try {
-      this.#take(socketDir, "--socket-dir", "serve.lock", settings.group);
+      this.#take(socketDir, "--socket-dir", (use) => new LockFile(join(socketDir, "serve.lock"), use), settings.group);
       refuseInTheWay(machine, socketDir);
-      this.#take(settings.stateDir, "--state-dir", LEDGER_LOCK);
+      this.#take(settings.stateDir, "--state-dir", (use) => lockLedger(settings.stateDir, use));
       this.#ledger = ledgerFor(machine, settings.stateDir);
     } catch (error) {
       this.release();
@@ -170,10 +170,10 @@ export class FencedServing {
     for (const undo of this.#undo.splice(0).reverse()) undo();
   }
 
-  #take(path: string, option: string, lockName: string, group?: SocketGroup): void {
+  #take(path: string, option: string, lockIt: (use: string) => LockFile, group?: SocketGroup): void {
     const directory = new PrivateDirectory(path, option, group);
     this.#undo.push(() => directory.removeIfMade());
-    const lock = new LockFile(join(path, lockName), `uses ${path} already; name another ${option}`);
+    const lock = lockIt(`uses ${path} already; name another ${option}`);
     this.#undo.push(() => lock.release());
   }
 

@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync } from "node:fs";
+import { readdirSync, readFileSync, realpathSync, unlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type Ledger, type LedgerDriver, readLedger, writeLedger } from "../../fence/ledger.js";
 import { errnoInWords, errnoOf, HostError } from "../../host/error.js";
@@ -7,16 +7,33 @@ import { readBounded } from "../../host/read_bounded.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
 import { UsageError } from "../failure.js";
+import { replaceFile, syncDirectory, TEMPORARY } from "../replace_file.js";
+import { LockFile } from "./lock_file.js";
 
 const LEDGER_LIMIT = 4 << 20;
 const NEVER = new Date(0).toISOString();
-
-/** The file in a state directory whose lock its ledger's writer holds. */
-export const LEDGER_LOCK = "ledger.lock";
+const OWNER_ONLY = 0o600;
+/** What a writer that was killed has left of a ledger, or of what is kept beside it. */
+const LEFT = new RegExp(`^(ledger|wiring-[0-9a-f-]{36})\\.json${TEMPORARY}$`);
 
 /** Where the ledger of a state directory is. */
 export function ledgerPath(stateDir: string): string {
   return join(stateDir, "ledger.json");
+}
+
+/**
+ * Takes the lock that the ledger's writer holds, and clears away what killed writers have left.
+ * @param use what the directory is used for, for the message
+ * @throws as {@link LockFile}
+ */
+export function lockLedger(stateDir: string, use: string): LockFile {
+  const lock = new LockFile(join(stateDir, "ledger.lock"), use);
+  try {
+    for (const name of readdirSync(stateDir).filter((each) => LEFT.test(each))) unlinkSync(join(stateDir, name));
+  } catch {
+    // It harms nobody, and the next one tries again.
+  }
+  return lock;
 }
 
 /**
@@ -41,28 +58,46 @@ export function loadLedger(stateDir: string): Ledger | undefined {
 }
 
 /**
- * Writes the ledger so that after a crash at any moment the old one or the new one is there, whole.
- * @throws UsageError when it cannot be written; the old one is as it was then. LedgerError for what no ledger can hold
+ * Writes the ledger so that after a crash or a power loss at any moment the old one or the new one is there, whole. When this
+ * has returned it is the new one.
+ * @throws UsageError when it cannot be written; the old one is as it was then, or the message says that it may not be.
+ *   LedgerError for what no ledger can hold
  */
 export async function saveLedger(stateDir: string, ledger: Ledger): Promise<void> {
   const path = ledgerPath(stateDir);
   const text = writeLedger(ledger);
   try {
-    const { default: writeFileAtomic } = await import("write-file-atomic");
-    await writeFileAtomic(path, text, { mode: 0o600 });
-    syncDirectory(dirname(path));
+    const old = contentOf(path);
+    replaceFile(path, text, OWNER_ONLY);
+    syncOrPutBack(path, old);
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     throw new UsageError(`cannot write ${path}, so nothing was changed: ${errnoInWords(errnoOf(error))}`);
   }
 }
 
-/** What has been renamed is on the disk only when the directory is. */
-function syncDirectory(path: string): void {
-  const fd = openSync(path, "r");
+/** Whoever is told that nothing was changed must not find it changed. */
+function syncOrPutBack(path: string, old: Buffer | undefined): void {
   try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
+    syncDirectory(dirname(realpathSync(path)));
+  } catch (error) {
+    try {
+      if (old === undefined) unlinkSync(path);
+      else replaceFile(path, old, OWNER_ONLY);
+    } catch {
+      const why = errnoInWords(errnoOf(error));
+      throw new UsageError(`cannot write ${path}: ${why}; it may have the new assignments already, look into it`);
+    }
+    throw error;
+  }
+}
+
+function contentOf(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw error;
   }
 }
 
