@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { HostError } from "../../host/error.js";
 import { readBounded } from "../../host/read_bounded.js";
 import { readCapture, writeCapture } from "../../machine/capture.js";
@@ -18,9 +18,9 @@ const LIMIT = 16 << 20;
 export async function keepWiring(stateDir: string, machine: Machine): Promise<void> {
   const path = wiringPath(stateDir);
   if (path === undefined || machine.platform === "powernv" || !machine.gpus.some(isKnown)) return;
-  for (const old of readdirSync(stateDir).filter((name) => NAME.test(name)))
-    rmSync(join(stateDir, old), { force: true });
   await writeFileWhole(path, writeCapture(machine, new Date().toISOString()));
+  const others = readdirSync(stateDir).filter((name) => NAME.test(name) && name !== basename(path));
+  for (const old of others) rmSync(join(stateDir, old), { force: true });
 }
 
 /** The machine with the links of those GPUs that it has no far ends of, as they were kept in this boot of the host. */
