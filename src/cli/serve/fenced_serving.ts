@@ -232,9 +232,10 @@ export class FencedServing {
         taken.map(({ address }) => address),
         { rest: false },
       ).catch(() => {});
-      await saveLedger(this.#settings.stateDir, before).catch(() => {});
+      const stuck = await saveLedger(this.#settings.stateDir, before).then(() => undefined, reasonOf);
       this.#ledger = before;
-      throw error;
+      if (stuck === undefined) throw error;
+      throw new UsageError(`${reasonOf(error)}; and the ledger has the refused assignments now: ${stuck}`);
     } finally {
       this.#watchers.delete(watch);
     }
