@@ -3,6 +3,7 @@ import { dirname, resolve } from "node:path";
 import { errnoInWords, errnoOf } from "../../host/error.js";
 import { printable } from "../../host/printable.js";
 import { UsageError } from "../failure.js";
+import { syncDirectory } from "../replace_file.js";
 import type { SocketGroup } from "./socket_group.js";
 
 const WRITABLE_BY_OTHERS = 0o022;
@@ -90,7 +91,17 @@ function make(path: string, option: string, group?: SocketGroup): string | undef
     removeAll(made);
     throw new UsageError(`cannot give ${path} to group ${group?.name}: ${errnoInWords(errnoOf(error))}`);
   }
+  for (const each of made) syncIfPossible(dirname(each));
   return made[0];
+}
+
+/** A ledger is on the disk only when the directories on the way to it are. */
+function syncIfPossible(path: string): void {
+  try {
+    syncDirectory(path);
+  } catch {
+    // It may be entered and not read, or its file system has no disk. The ledger's own directory is synced or refused.
+  }
 }
 
 /** The umask may have taken more away than others' rights. */
