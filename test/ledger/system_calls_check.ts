@@ -71,7 +71,8 @@ class TracedWriter {
       const tracer = spawn("strace", ["-f", `-p${child.pid}`, ...options], { stdio: ["ignore", "ignore", "pipe"] });
       await told(tracer.stderr, "attached");
       tracer.stderr.resume();
-      child.stdin.write("\n");
+      // One that is killed where it waits reads nothing.
+      child.stdin.on("error", () => undefined).write("\n");
       await once(tracer, "close");
     }
     const [status, signal] = await end;
