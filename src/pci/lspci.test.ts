@@ -324,6 +324,29 @@ test("regions beyond the sixth are a problem, not BARs", () => {
   assert.match(problems[0]?.message ?? "", /^2 more memory or I\/O regions/);
 });
 
+test("BARs that SR-IOV lists for virtual functions are not those of the physical function", () => {
+  const fn = only(
+    [
+      "0000:3b:00.0 Ethernet controller: Mellanox Technologies MT27800 Family [ConnectX-5]",
+      "\tControl: I/O- Mem+ BusMaster+",
+      "\tRegion 0: Memory at e2000000 (64-bit, prefetchable) [size=32M]",
+      "\tCapabilities: [180 v1] Single Root I/O Virtualization (SR-IOV)",
+      "\t\tSupported Page Size: 000007ff, System Page Size: 00000001",
+      "\t\tRegion 0: Memory at 00000000e6000000 (64-bit, prefetchable)",
+      "\t\tRegion 2: Memory at e8000000 (32-bit, non-prefetchable)",
+      "\t\tVF Migration: offset: 00000000, BIR: 0",
+      "\tCapabilities: [1c0 v1] Secondary PCI Express",
+      "\tKernel driver in use: mlx5_core",
+    ].join("\n"),
+  );
+  assert.deepEqual(bars(fn), ["0 e2000000 33554432 64 prefetchable"]);
+  assert.deepEqual(capabilities(fn), [
+    "180 10 Single Root I/O Virtualization (SR-IOV)",
+    "1c0 19 Secondary PCI Express",
+  ]);
+  assert.equal(fn.driver, "mlx5_core");
+});
+
 test("BARs of a virtual function are told by the kernel's word for them", () => {
   const old = "\tRegion 0: [virtual] Memory at 21c000000000 (64-bit, prefetchable) [size=2M]\n";
   const recent = "\tMemory at 21c000000000 (64-bit, prefetchable) [virtual] [size=2M]\n";

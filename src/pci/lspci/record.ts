@@ -1,4 +1,5 @@
 import { isAddress } from "../address.js";
+import { isBarLine } from "./bar.js";
 import { isDumpLine, isDumpRest, LspciDump } from "./dump.js";
 import { isFieldLine, isKernelLine } from "./field.js";
 import { readHeader } from "./header.js";
@@ -39,6 +40,7 @@ const MOST_PIECES = 16;
 const WRAP_COLUMNS = { least: 60, most: 100 };
 
 const CAPABILITY = /^Capabilities: (?=\[|<)/;
+const SRIOV = /^Capabilities: \[[^\]]*\] Single Root I\/O/;
 const SLOT = /^(?:Slot|Device):\s+(\S{7,16})$/;
 const TAG = /^(Class|Vendor|Device|SVendor|SDevice|PhySlot|Rev|ProgIf|Driver|Module|NUMANode|IOMMUGroup):\s+(\S.*)$/;
 const PATH_WITHOUT_BUS = /^(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?:\/[0-9a-f]{2}\.[0-7])+ /i;
@@ -122,7 +124,8 @@ export class LspciRecords {
       record?.dump.add(line.text);
       return true;
     }
-    const kind = CAPABILITY.test(line.text) ? "capability" : isFieldLine(line.text) ? "field" : undefined;
+    const isField = isFieldLine(line.text) && !this.isOfVirtualFunctions(line);
+    const kind = CAPABILITY.test(line.text) ? "capability" : isField ? "field" : undefined;
     if (kind === undefined) return false;
     if (record === undefined || (this.gap && line.indent <= record.indent)) {
       this.item = undefined;
@@ -133,6 +136,11 @@ export class LspciRecords {
     this.item = { line: line.number, kind, parts: [line.text] };
     record.items.push(this.item);
     return true;
+  }
+
+  /** SR-IOV lists the base addresses of virtual functions as a function lists its own. */
+  private isOfVirtualFunctions(line: TextLine): boolean {
+    return isBarLine(line.text) && SRIOV.test(this.item?.parts[0] ?? "");
   }
 
   /** Lines that are nothing by themselves: details of a capability, the rest of a wrapped line, or prose. */
