@@ -188,7 +188,8 @@ test("Express and ACS are what isolation reads", () => {
     type: "downstream-port",
     slotImplemented: true,
     slotNumber: 42,
-    functionLevelReset: true,
+    // Reserved in a port, which has no such reset.
+    functionLevelReset: false,
   });
   assert.deepEqual(fn.acs, { supported: 0x5f, enabled: SOURCE_VALIDATION | REQUEST_REDIRECT });
   assert.equal(ISOLATION, 0x1d);

@@ -19,6 +19,11 @@ function hasSlotRegisters(type: ExpressType): boolean {
   return type === "root-port" || type === "downstream-port" || type === "pci-to-pcie-bridge";
 }
 
+/** Others have no function level reset, and their bit for it is reserved. */
+function isEndpoint(type: ExpressType): boolean {
+  return type === "endpoint" || type === "legacy-endpoint" || type === "root-complex-endpoint";
+}
+
 function hasLink(type: ExpressType): boolean {
   return type !== "root-complex-endpoint" && type !== "root-complex-event-collector";
 }
@@ -34,7 +39,7 @@ export function decodeExpress(config: Uint8Array, offset: number): Express {
   const express: Express = {
     type,
     slotImplemented,
-    functionLevelReset: (read32(config, offset + 0x04) & 0x10000000) !== 0,
+    functionLevelReset: isEndpoint(type) && (read32(config, offset + 0x04) & 0x10000000) !== 0,
   };
   if (slotImplemented) express.slotNumber = read32(config, offset + 0x14) >>> 19;
   return express;
