@@ -91,6 +91,7 @@ const CLASSES: ReadonlyMap<number, string> = new Map([
   [0x0805, "SD Host controller"],
   [0x0806, "IOMMU"],
   [0x0880, "System peripheral"],
+  [0x0899, "Timing Card"],
   [0x0900, "Keyboard controller"],
   [0x0901, "Digitizer Pen"],
   [0x0902, "Mouse controller"],
