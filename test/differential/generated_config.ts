@@ -30,10 +30,10 @@ const EXTENDED_ROOM: ReadonlyMap<number, number> = new Map([
   [0x2e, 0x18],
 ]);
 
-export const STANDARD_IDS = Array.from({ length: 0x17 }, (_, id) => id);
-export const EXTENDED_IDS = Array.from({ length: 0x33 }, (_, id) => id);
+const STANDARD_IDS = Array.from({ length: 0x17 }, (_, id) => id);
+const EXTENDED_IDS = Array.from({ length: 0x33 }, (_, id) => id);
 
-export interface Shape {
+interface Shape {
   noise: Uint8Array;
   size: 64 | 256 | 4096;
   headerType: 0 | 1 | 2;
@@ -138,7 +138,7 @@ function layVirtualBars(view: DataView, at: number): void {
 }
 
 /** A pointer of a list, or a word, that says something else. */
-export interface Poke {
+interface Poke {
   /** Which capability's next pointer, counted around; the pointer to the first of the standard list is number 0. */
   pointer: number;
   extended: boolean;
