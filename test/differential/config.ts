@@ -27,7 +27,7 @@ function placed(configs: readonly Uint8Array[]): Map<PciAddress, Uint8Array> {
 export const soundConfigs: Check = (directory, tally) =>
   fc.property(fc.array(shapes.map(build), { minLength: BATCH, maxLength: BATCH }), (spaces) => {
     const configs = placed(spaces);
-    const answers = linesByAddress(lspci(directory, configs, ["-vvv", "-nn", "-D"]));
+    const answers = linesByAddress(lspci(directory, configs, ["-vvv", "-n", "-D"]));
     for (const [address, config] of configs) {
       const fn = decodeFunction(address, config);
       const lines = answers.get(address) ?? [];
@@ -83,7 +83,7 @@ export const damagedLists: Check = (directory, tally) =>
 /** lspci dies of some lists that lead it where it has read nothing: then each function is listed alone. */
 function answersThatCome(directory: string, configs: ReadonlyMap<PciAddress, Uint8Array>): Map<PciAddress, string[]> {
   try {
-    return linesByAddress(lspci(directory, configs, ["-vvv", "-nn", "-D"]));
+    return linesByAddress(lspci(directory, configs, ["-vvv", "-n", "-D"]));
   } catch (error) {
     if (configs.size > 1)
       return new Map([...configs].flatMap((each) => [...answersThatCome(directory, new Map([each]))]));
@@ -114,7 +114,9 @@ export const printedConfigs: Check = (directory, tally) =>
         const bars = fn.bars.filter(({ index }) => !isHalf(decoded, index));
         // Later lists of names than ours have names for more classes.
         if (!ids && className(decoded.classCode ?? 0).endsWith("]")) delete decoded.classCode;
-        const [text, bytes] = [facts({ ...fn, bars }, ids, dump), facts(decoded, ids, dump)];
+        // lspci cuts long names, and the numbers behind them with them.
+        const hasIds = ids && !(fn.vendorId === undefined && fn.name?.endsWith("..."));
+        const [text, bytes] = [facts({ ...fn, bars }, hasIds, dump), facts(decoded, hasIds, dump)];
         if (decoded.classCode === undefined) delete text.classCode;
         // lspci prints the register where it says that nothing is connected; on a host it has the kernel's number.
         if (decoded.irq === undefined) delete text.irq;
@@ -188,11 +190,11 @@ function compareHeader(config: Uint8Array, fn: PciFunction, lines: readonly stri
 
 function headerPieces({ vendorId = 0, deviceId = 0, classCode = 0, revision = 0, ...fn }: PciFunction): string[] {
   const hex = (value: number, digits: number) => value.toString(16).padStart(digits, "0");
-  const pieces = [` [${hex(vendorId, 4)}:${hex(deviceId, 4)}]`, ` [${hex(classCode >>> 8, 4)}]: `];
+  const pieces = [`${fn.address} ${hex(classCode >>> 8, 4)}: ${hex(vendorId, 4)}:${hex(deviceId, 4)}`];
   if (revision !== 0) pieces.push(` (rev ${hex(revision, 2)})`);
   if ((classCode & 0xff) !== 0) pieces.push(` (prog-if ${hex(classCode & 0xff, 2)}`);
   if (fn.subsystemVendorId !== undefined)
-    pieces.push(` [${hex(fn.subsystemVendorId, 4)}:${hex(fn.subsystemId ?? 0, 4)}]`);
+    pieces.push(`\tSubsystem: ${hex(fn.subsystemVendorId, 4)}:${hex(fn.subsystemId ?? 0, 4)}`);
   if (fn.irq !== undefined) pieces.push(` routed to IRQ ${fn.irq}`);
   if (fn.buses !== undefined) {
     const { primary, secondary, subordinate } = fn.buses;
