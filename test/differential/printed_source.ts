@@ -49,7 +49,9 @@ function valueBytes(value: string): Buffer {
   const [, bytes] = /^\[([^\]]*)\]$/.exec(value) ?? [];
   if (bytes !== undefined) return Buffer.from(bytes.replaceAll(" ", ""), "hex");
   if (!/^".*"$/.test(value)) throw new Error(`dtc prints the value ${value}`);
-  return Buffer.from(`${unescaped(value.slice(1, -1))}\0`, "latin1");
+  // Before version 1.7 a list is one string with NULs in it.
+  const strings = [...value.matchAll(/"((?:[^"\\]|\\.)*)"/g)].map(([, text = ""]) => `${unescaped(text)}\0`);
+  return Buffer.from(strings.join(""), "latin1");
 }
 
 const ESCAPES: Readonly<Record<string, string>> = {
