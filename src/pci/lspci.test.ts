@@ -211,6 +211,15 @@ test("a device line is read in every spelling of lspci's", () => {
   }
 });
 
+test("escape sequences in a listing, as a terminal's log has them, get into no name", () => {
+  const fn = only(
+    "01:00.0 3D controller: NVIDIA\x1b[31m GV100\u2028GL\x9b1m (rev a1)\n\tKernel driver in use: a\x07b\n",
+  );
+  assert.equal(fn.name, "NVIDIA [31m GV100 GL 1m");
+  assert.equal(fn.driver, "a");
+  assert.equal(fn.revision, 0xa1);
+});
+
 const PROSE = [
   "10:30.1 the meeting: nothing was said",
   "10:10.1 the meeting: nothing was said",

@@ -11,6 +11,7 @@ export interface TextLine {
 }
 
 const TAB = 8;
+const CONTROL_CHARACTERS = /[\p{Cc}\p{Zl}\p{Zp}]/gu;
 
 /** What forums and issue trackers put around a pasted listing. lspci's own `<?>`, `<access denied>` are none of these. */
 const TAGS =
@@ -26,8 +27,8 @@ const CHARACTERS: Readonly<Record<string, string>> = {
 
 /**
  * Splits a text into lines: byte order mark, carriage returns, quote marks (`> >> > | `), code fences and the tags of
- * forums (`[code]`, `<pre>`) go, HTML's entities are read, tabs and no-break spaces count as white space. Time is linear
- * in the text.
+ * forums (`[code]`, `<pre>`) go, HTML's entities are read, tabs and no-break spaces count as white space, other control
+ * characters as a space. Time is linear in the text.
  */
 export function textLines(text: string): TextLine[] {
   return text
@@ -58,7 +59,8 @@ function textLine(raw: string, number: number): TextLine {
       indent = 0;
     } else break;
   }
-  const text = line.slice(start);
+  // Escape sequences of a terminal's log, too: names reach other terminals.
+  const text = line.slice(start).replace(CONTROL_CHARACTERS, " ");
   const fence = text.startsWith("```") || text.startsWith("~~~");
   const bare = /^`[^`]+`$/.test(text) ? text.slice(1, -1) : text;
   return { number, indent, width: column + text.length, text: fence ? "" : bare };
