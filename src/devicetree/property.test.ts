@@ -66,6 +66,13 @@ test("a property of another length or form is an error that names it and its nod
   wrong(() => texts(LINK, "escape"), "escape");
 });
 
+test("a text that breaks a terminal's line, or is longer than any, is an error", () => {
+  const long = "x".repeat(4096);
+  const odd = node("odd", { line: textBytes("a\u2028b"), page: textBytes("a\u2029b"), long: textBytes(`${long}x`) });
+  for (const name of ["line", "page", "long"]) assert.throws(() => texts(odd, name), { code: "EFDT_VALUE" }, name);
+  assert.deepEqual(texts(node("fine", { long: textBytes(long) }), "long"), [long]);
+});
+
 test("values made are read back", () => {
   const u32s = fc.array(fc.nat({ max: 0xffffffff }));
   const bigs = fc.array(fc.bigInt({ min: 0n, max: 0xffffffffffffffffn }));

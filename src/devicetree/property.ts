@@ -1,6 +1,9 @@
 import { DeviceTreeError } from "./error.js";
 import type { DeviceTreeNode } from "./tree.js";
 
+/** Longest text that is taken for one. Linux's command line has at most 4096 characters (COMMAND_LINE_SIZE). */
+const MAX_TEXT = 4096;
+
 /** Whether the node has the property, empty or not. */
 export function hasProperty(node: DeviceTreeNode, name: string): boolean {
   return node.properties.has(name);
@@ -64,8 +67,8 @@ export function text(node: DeviceTreeNode, name: string): string | undefined {
 /**
  * The property as the strings of a list, each ended by a NUL; an empty property is an empty list. Undefined when the
  * node has none of the name.
- * @throws DeviceTreeError EFDT_VALUE when the last string is not ended, or one is no UTF-8 or has control characters:
- * these texts reach terminals, and no standard property has any.
+ * @throws DeviceTreeError EFDT_VALUE when the last string is not ended, or one is no UTF-8, has control characters or line
+ * separators, or is longer than any kernel's command line: these texts reach terminals, and no standard property is so.
  */
 export function texts(node: DeviceTreeNode, name: string): string[] | undefined {
   const value = node.properties.get(name);
@@ -73,9 +76,11 @@ export function texts(node: DeviceTreeNode, name: string): string[] | undefined 
   if (value.length === 0) return [];
   if (value.at(-1) !== 0) throw wrongValue(node, name, "a string without its NUL");
   const strings = decode(node, name, value.subarray(0, -1)).split("\0");
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
-  if (strings.some((string) => /[\u0000-\u001f\u007f-\u009f]/.test(string))) {
+  if (strings.some((string) => /[\p{Cc}\p{Zl}\p{Zp}]/u.test(string))) {
     throw wrongValue(node, name, "a string with control characters");
+  }
+  if (strings.some(({ length }) => length > MAX_TEXT)) {
+    throw wrongValue(node, name, `a string of more than ${MAX_TEXT} characters`);
   }
   return strings;
 }
