@@ -2,8 +2,11 @@ import * as v from "valibot";
 import { parseAddress } from "../pci/address.js";
 import { MACHINE_VERSION } from "./machine.js";
 
-/** A word for people: no control characters, so that a hostile capture cannot drive a terminal. */
-const text = v.pipe(v.string(), v.maxLength(4096), v.regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, "has control characters"));
+/**
+ * A word for people: no control characters, so that a hostile capture cannot drive a terminal. There is room for a path in a
+ * device tree, which has up to 64 names of 255 characters.
+ */
+const text = v.pipe(v.string(), v.maxLength(65_536), v.regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, "has control characters"));
 const address = v.pipe(v.string(), v.regex(/^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/, "is no PCI address"));
 const canonicalAddress = v.pipe(
   address,
@@ -82,7 +85,7 @@ const pciFunction = v.strictObject({
   parent: v.exactOptional(v.nullable(canonicalAddress)),
   physicalFunction: v.exactOptional(canonicalAddress),
   driver: v.exactOptional(text),
-  numaNode: v.exactOptional(unsigned(0xffff)),
+  numaNode: v.exactOptional(unsigned(0xffffffff)),
   irq: v.exactOptional(unsigned(0xffffffff)),
   damage: v.exactOptional(v.array(text)),
 });
@@ -122,7 +125,7 @@ const gpu = v.strictObject({
 const bridge = v.strictObject({
   address: canonicalAddress,
   gpu: v.exactOptional(canonicalAddress),
-  linkIndex: unsigned(255),
+  linkIndex: unsigned(0xffffffff),
   npu: text,
   slotLabel: v.exactOptional(text),
   groupId: v.exactOptional(unsigned(0xffffffff)),

@@ -542,3 +542,24 @@ test("any damage to any property gives a machine with unique names and known end
     { numRuns: 300 },
   );
 });
+
+test("numbers and paths that only a device tree can have are in its capture too", () => {
+  const link = "/xscom@603fc00000000/npu@5011000/link@0";
+  const host = "/pciex@600c3c0400000";
+  const long = "x".repeat(200);
+  const { machine: made } = damaged((tree) => {
+    set(link, "ibm,npu-link-index", u32Bytes(32771))(tree);
+    set(host, "ibm,associativity", u32Bytes(4, 0, 0, 0, 0x7fffffff))(tree);
+    let parent = tree.root;
+    for (let depth = 0; depth < 40; depth++) {
+      const child: DeviceTreeNode = { name: `pci@${depth}${long}`, properties: new Map(), children: [] };
+      parent.children.push(child);
+      parent = child;
+    }
+    parent.properties.set("ibm,npu", u32Bytes(1));
+  });
+  assert.ok(made.bridges.some(({ linkIndex }) => linkIndex === 32771));
+  assert.ok(made.functions.some(({ numaNode }) => numaNode === 0x7fffffff));
+  assert.ok(made.unknown.some(({ what }) => what.length > 8000));
+  assert.deepEqual(readCapture(writeCapture(made, "2026-01-01T00:00:00Z")), made);
+});
