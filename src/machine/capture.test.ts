@@ -116,3 +116,17 @@ test("links of a part that the file leaves out come back with unknown far ends, 
   const stranger = damaged((file) => Object.assign(functionOf(file, 0), { deviceId: 0x9999 }));
   assert.equal(readCapture(stranger).gpus[0]?.part, "GV100");
 });
+
+test("what is wrong with a long text is a short line", () => {
+  const long = "long ".repeat(5000);
+  // biome-ignore lint/suspicious/noExplicitAny: a test that damages JSON by hand
+  const changes: ((file: any) => void)[] = [
+    (file) => Object.assign(file.machine, { platform: long }),
+    (file) => Object.assign(file.machine, { [long]: 1 }),
+    (file) => Object.assign(file.machine.gpus[1], { name: long, address: "0004:04:1f.0" }),
+    (file) => Object.assign(file.machine, { assignments: [long, long].map((name) => ({ name, members: [] })) }),
+  ];
+  for (const change of changes) {
+    assert.throws(() => readCapture(damaged(change)), /^MachineError: damaged capture: .{1,500}$/);
+  }
+});

@@ -6,6 +6,9 @@ import { linkState } from "./link_state.js";
 import { type Gpu, type Link, MACHINE_VERSION, type Machine } from "./machine.js";
 import { partFacts } from "./part.js";
 
+/** Most characters of a file that an error quotes. */
+const MAX_QUOTED = 200;
+
 /** Class code of a display controller. */
 const DISPLAY_CONTROLLER = 0x030000;
 
@@ -39,7 +42,7 @@ export function readCapture(text: string): Machine {
   const result = safeParse(captureSchema, file, { abortEarly: true });
   if (!result.success) {
     const [issue] = result.issues;
-    throw new MachineError(`damaged capture: ${getDotPath(issue) ?? "file"}: ${issue.message}`, "ECAPTURE");
+    throw damaged(`${shortened(getDotPath(issue) ?? "file")}: ${issue.message}`);
   }
   const machine: Machine = result.output.machine;
   checkUnique(machine);
@@ -139,7 +142,12 @@ function unique<Key>(what: string, keys: readonly Key[]): Set<Key> {
 }
 
 function damaged(reason: string): MachineError {
-  return new MachineError(`damaged capture: ${reason}`, "ECAPTURE");
+  return new MachineError(`damaged capture: ${shortened(reason, 2 * MAX_QUOTED)}`, "ECAPTURE");
+}
+
+/** Keys and values that an error quotes are the file's, and may be as long as the file. */
+function shortened(text: string, most = MAX_QUOTED): string {
+  return text.length > most ? `${text.slice(0, most)}...` : text;
 }
 
 function hexadecimal(this: unknown, key: string, value: unknown): unknown {
