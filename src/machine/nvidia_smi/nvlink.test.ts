@@ -97,6 +97,10 @@ test("a line that cannot be right is an error with its line number", () => {
   );
   assert.equal(errorOf("\t Link 0: 00000000:1C:00.0\n"), "line 1: a link before any line that names a GPU");
   assert.equal(errorOf(`${HEADER}\n\t Link 64: 00000000:1C:00.0\n`), "line 2: link 64: no GPU has that many");
+  assert.equal(
+    errorOf(`${HEADER}\n\t Link 4: Remote Device 00000000:1A:00.0: Link 32769\n`),
+    "line 2: link 32769: neither GPU nor switch has that many",
+  );
   assert.equal(errorOf("GPU 1024: Tesla V100\n"), "line 1: GPU 1024: no machine has that many");
 });
 

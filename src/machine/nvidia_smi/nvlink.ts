@@ -1,5 +1,5 @@
 import { isAddress, type PciAddress, parseAddress } from "../../pci/address.js";
-import { MAX_GPUS, MAX_LINKS, NvidiaSmiError, quote, textLines } from "./text.js";
+import { MAX_GPUS, MAX_LINKS, MAX_PORTS, NvidiaSmiError, quote, textLines } from "./text.js";
 
 /** What `nvidia-smi nvlink` says of one link. */
 export interface NvlinkLine {
@@ -111,7 +111,10 @@ function readLinkText(number: number, rest: string, line: number): NvlinkLine | 
   if (SPEED.test(rest)) return { number, status: "up" };
   const device = REMOTE_DEVICE.exec(rest);
   if (device?.[1] !== undefined) {
-    return { number, remote: readAddress(device[1], line), remoteLink: Number(device[2]) };
+    const remoteLink = Number(device[2]);
+    if (remoteLink >= MAX_PORTS)
+      throw new NvidiaSmiError(`link ${remoteLink}: neither GPU nor switch has that many`, line);
+    return { number, remote: readAddress(device[1], line), remoteLink };
   }
   if (rest.startsWith("Remote Device")) {
     throw new NvidiaSmiError(`expected "Remote Device ADDRESS: Link N", found ${quote(rest)}`, line);

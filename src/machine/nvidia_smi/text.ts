@@ -20,6 +20,8 @@ const MAX_LINE = 1 << 16;
 /** GPUs of one machine, and links of one GPU, beyond which a number cannot be meant. */
 export const MAX_GPUS = 1024;
 export const MAX_LINKS = 64;
+/** The same for the ports of an NVSwitch: the largest has 72. */
+export const MAX_PORTS = 256;
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: nvidia-smi underlines the matrix's header
 const ESCAPE_SEQUENCE = /\x1b\[[0-9;]{0,32}[A-Za-z]|\[[04]m/g;
