@@ -2,12 +2,22 @@ import { type LinkEnd, LinkGraph } from "../isolation/links.js";
 import type { Gpu, Machine } from "../machine/machine.js";
 import type { PciAddress } from "../pci/address.js";
 import { Hierarchy } from "../pci/hierarchy.js";
+import { UsageError } from "./failure.js";
 
 /** How two GPUs are connected, in the words of `nvidia-smi topo -m`; N/A where the source does not tell. */
 export type Connection = "X" | "SYS" | "NODE" | "PHB" | "PXB" | "PIX" | "N/A" | `NV${number}`;
 
-/** The matrix of `nvidia-smi topo -m`, computed from the PCI hierarchy and the links that nothing proves cut. */
+/** Most GPUs in a matrix, whose size is the square of that: as many as `nvidia-smi` text may have. */
+const MAX_GPUS = 1024;
+
+/**
+ * The matrix of `nvidia-smi topo -m`, computed from the PCI hierarchy and the links that nothing proves cut.
+ * @throws UsageError for more GPUs than fit one
+ */
 export function topologyMatrix(machine: Machine): Connection[][] {
+  if (machine.gpus.length > MAX_GPUS) {
+    throw new UsageError(`${machine.gpus.length} GPUs are too many for a matrix: use topo --format tree`);
+  }
   const hierarchy = new Hierarchy(machine.functions);
   const links = new OpenLinks(machine);
   const numa = new Map(machine.functions.map((fn) => [fn.address, fn.numaNode]));
@@ -69,7 +79,7 @@ function overPcie(
   return nodeA !== undefined && nodeA === nodeB ? "NODE" : "SYS";
 }
 
-/** The matrix as `nvidia-smi topo -m` prints it, tabs and legend included. */
+/** The matrix as `nvidia-smi topo -m` prints it, tabs and legend included. @throws UsageError as {@link topologyMatrix} */
 export function matrixLines(machine: Machine): string[] {
   const numa = new Map(machine.functions.map((fn) => [fn.address, fn.numaNode]));
   const names = machine.gpus.map((gpu) => gpu.name);
