@@ -10,6 +10,8 @@ const BATCH = 100;
 const RECENT = 20;
 /** Tries to make an input of the corpus shorter. */
 const TRIES = 60;
+/** Bytes that a target's corpus may have: it is in the repository. */
+const CORPUS_SIZE = 26 << 10;
 
 /** Inputs that each ran a block nobody else had run, and what comes of changing them. */
 export class Evolution {
@@ -63,12 +65,16 @@ export class Evolution {
     await this.#sift(batch.slice(batch.length >>> 1));
   }
 
-  /** As few and as short inputs as run all that was run, besides those given, which are there anyhow. */
+  /**
+   * As few and as short inputs as run all that was run, besides those given, which are there anyhow. The longest are left
+   * out where all of them would be too much.
+   */
   async fewest(given: readonly Uint8Array[]): Promise<Uint8Array[]> {
     this.coverage.forget();
     for (const input of given) await this.checked.run(input, "commands");
     this.coverage.add(this.coverage.take());
     const fewest: Uint8Array[] = [];
+    let size = 0;
     for (const input of this.kept.slice(given.length).sort((a, b) => a.length - b.length)) {
       const needed = await this.#news(input);
       if (needed.length === 0) continue;
@@ -77,6 +83,8 @@ export class Evolution {
         return needed.every(({ name }) => has.has(name));
       };
       const shortest = await minimize(input, isEnough, TRIES);
+      if (size + shortest.length > CORPUS_SIZE) continue;
+      size += shortest.length;
       this.coverage.add(await this.#news(shortest));
       fewest.push(shortest);
     }
