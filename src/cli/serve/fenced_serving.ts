@@ -5,13 +5,13 @@ import type { Ledger, LedgerDriver } from "../../fence/ledger.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
 // Not the index: this thread needs neither a server nor a client of its own.
-import { type RunningServer, startServer } from "../../vfio-user/running_server.js";
+import { type RunningServer, type StartOptions, startServer } from "../../vfio-user/running_server.js";
 import { UsageError } from "../failure.js";
 import { keepWiring } from "../live/kept_wiring.js";
 import { progressLine } from "../progress_line.js";
 import { changedAssignments, withoutAssignment } from "./assignment_change.js";
 import { type ControlRequest, controlPath } from "./control_protocol.js";
-import { ControlSocket } from "./control_socket.js";
+import { ControlSocket, type RequestHandler } from "./control_socket.js";
 import { HostFunctions } from "./host_functions.js";
 import { ledgerFor, ledgerOf, lockLedger, saveLedger, withoutDrivers } from "./ledger_file.js";
 import { LockFile } from "./lock_file.js";
@@ -42,6 +42,15 @@ export interface ServingOptions {
   onChange?: (status: ServerStatus) => void;
 }
 
+/** What a serving consists of besides itself. */
+export interface ServingParts {
+  startServer(options: StartOptions): Promise<Pick<RunningServer, "call" | "done" | "stop">>;
+  /** Answers those who come to the control socket, until it is closed. */
+  listen(path: string, handle: RequestHandler): { close(): void };
+}
+
+const PARTS: ServingParts = { startServer, listen: (path, handle) => new ControlSocket(path, handle) };
+
 /**
  * A machine's assignments, fenced and served: two locked directories, the ledger, the worker with the devices, and the
  * control socket. What it has made is gone when it is closed.
@@ -49,11 +58,12 @@ export interface ServingOptions {
 export class FencedServing {
   readonly #settings: ServingSettings;
   readonly #options: ServingOptions;
+  readonly #parts: ServingParts;
   readonly #startedAt = new Date().toISOString();
   /** What is to be undone, the last first. */
   readonly #undo: (() => void)[] = [];
   readonly #watchers = new Set<(event: WorkerEvent) => void>();
-  #server: RunningServer | undefined;
+  #server: Awaited<ReturnType<ServingParts["startServer"]>> | undefined;
   #ledger: Ledger;
   /** Drivers of this host whose functions are taken; undefined of a virtual machine. */
   readonly #host: HostFunctions | undefined;
@@ -62,11 +72,16 @@ export class FencedServing {
 
   /**
    * Takes the directories and writes the ledger; touches no hardware.
+   * @param parts others than a worker and a socket where all of it is to be on one thread
    * @throws UsageError when a directory cannot be had, another server uses it, or the ledger is another machine's; nothing
    *   is left behind then
    */
-  static async prepare(settings: ServingSettings, options: ServingOptions = {}): Promise<FencedServing> {
-    const serving = new FencedServing(settings, options);
+  static async prepare(
+    settings: ServingSettings,
+    options: ServingOptions = {},
+    parts: ServingParts = PARTS,
+  ): Promise<FencedServing> {
+    const serving = new FencedServing(settings, options, parts);
     try {
       await serving.#save(settings.data.assignments);
       if (serving.#host !== undefined) await keepWiring(settings.stateDir, settings.data.machine);
@@ -77,10 +92,11 @@ export class FencedServing {
     return serving;
   }
 
-  private constructor(settings: ServingSettings, options: ServingOptions) {
+  private constructor(settings: ServingSettings, options: ServingOptions, parts: ServingParts) {
     const { machine, socketDir } = settings.data;
     this.#settings = settings;
     this.#options = options;
+    this.#parts = parts;
     this.#host = machine.virtual ? undefined : new HostFunctions(machine, settings.allowInUse === true);
     try {
       this.#take(socketDir, "--socket-dir", (use) => new LockFile(join(socketDir, "serve.lock"), use), settings.group);
@@ -107,7 +123,7 @@ export class FencedServing {
     const module = data.machine.virtual ? "./virtual_serving" : "./live_serving";
     try {
       this.#host?.take(data.assignments, this.#ledger);
-      this.#server = await startServer({
+      this.#server = await this.#parts.startServer({
         module: new URL(`${module}${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`, import.meta.url),
         data,
         group: group?.gid,
@@ -115,7 +131,7 @@ export class FencedServing {
         onEvent: (event) => this.#tell(event),
         onNews: (news) => this.#tell(news as ServingEvent),
       });
-      const control = new ControlSocket(controlPath(data.socketDir), (request, onProgress) =>
+      const control = this.#parts.listen(controlPath(data.socketDir), (request, onProgress) =>
         this.#answer(request, onProgress),
       );
       this.#undo.push(() => control.close());

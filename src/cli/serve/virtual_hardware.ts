@@ -27,9 +27,15 @@ export class VirtualHardware implements Hardware {
   /**
    * Makes the machine, and a device of every GPU and bridge, at once: GPUs get their memory, by which BAR1's size goes,
    * before they are fenced.
+   * @param machine there already, and without devices; made now when absent
    */
-  constructor(plan: Plan, data: VirtualServingData, tell: (event: ServingEvent) => void) {
-    this.#machine = new VirtualMachine(data.machine, { resetClearsMemory: data.resetClearsMemory });
+  constructor(
+    plan: Plan,
+    data: VirtualServingData,
+    tell: (event: ServingEvent) => void,
+    machine = new VirtualMachine(data.machine, { resetClearsMemory: data.resetClearsMemory }),
+  ) {
+    this.#machine = machine;
     this.#data = data;
     this.#tell = tell;
     this.fences = new Fences(plan, (address) => portOf(this.#machine, address), {
