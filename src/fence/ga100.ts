@@ -31,12 +31,12 @@ export const ga100: FenceStrategy = {
   evidenceOffsets: (link) => [NV_PMC_BOOT_0, ...pairOffsets(link)],
 };
 
-/** Block first: a lock keeps the block register from being written. */
+/** Block first: a lock keeps the block register from being written, and one on an open link would keep that open. */
 function blockLink(registers: Registers, link: number): void {
   if (link < 0 || link >= PART_FACTS.GA100.links) throw new FenceError("EFENCE_PLAN", `the part has no link ${link}`);
   const { block, lock } = ga100LinkRegisters(link);
   registers.write(block, 1);
-  registers.write(lock, 1);
+  if (registers.readRaw(block) !== 0) registers.write(lock, 1);
 }
 
 function requireBlocked(registers: Registers, link: number): void {
