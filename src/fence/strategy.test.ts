@@ -231,7 +231,10 @@ test("a link of a GA100 whose block was lost is not locked, and is cut by the ne
   const { gpu, port } = setUp("GA100");
   const { block, lock } = ga100LinkRegisters(3);
   gpu.faults.droppedWrites.add(block);
-  assert.throws(() => strategyOf("GA100").cut(port, [3, 4]), { code: "EFENCE_READBACK", message: /link 3 is not blocked/ });
+  assert.throws(() => strategyOf("GA100").cut(port, [3, 4]), {
+    code: "EFENCE_READBACK",
+    message: /link 3 is not blocked/,
+  });
   assert.deepEqual([gpu.readBar0(lock), gpu.linkEnabled(3), gpu.linkEnabled(4)], [0, true, false]);
   gpu.faults.droppedWrites.clear();
   strategyOf("GA100").cut(port, [3]);

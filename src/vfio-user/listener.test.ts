@@ -17,6 +17,7 @@ import { join } from "node:path";
 import { after, afterEach, beforeEach, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
+import { whileFailing } from "../../test/failing_call.js";
 import { openFiles } from "../../test/vfio_user/open_files.js";
 import { acceptUnix, connectUnix, LOCK_EX, listenUnix, OsError, openFile, tryLock } from "../os/index.js";
 import type { VfioDevice } from "../vfio/index.js";
@@ -258,4 +259,12 @@ test("a relative path is served and removed where it was when the server began",
   } finally {
     process.chdir(before);
   }
+});
+
+test("a server for which there are too few descriptors leaves none behind", () => {
+  const before = openFiles();
+  for (const name of ["memfd_create", "eventfd"] as const) {
+    whileFailing(name, () => assert.throws(() => new VfioUserServer([])));
+  }
+  assert.deepEqual(openFiles(), before);
 });

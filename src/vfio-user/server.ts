@@ -47,10 +47,10 @@ const SPINS_PER_POLL = 16;
  */
 export class VfioUserServer implements SessionHost {
   /** Watches further descriptors, for devices that have some of their own. */
-  readonly poller = new Poller();
+  readonly poller: Poller;
   /** @internal As what follows, for sessions. */
   readonly tasks = new TaskRunner();
-  readonly signaller = new EventSignaller();
+  readonly signaller: EventSignaller;
   readonly messenger = new SocketMessenger();
   readonly reply = new NativeMemory(MAX_MESSAGE);
   readonly replyData = smallReplies(this.reply);
@@ -74,9 +74,22 @@ export class VfioUserServer implements SessionHost {
     this.#group = options.group;
     this.#onEvent = options.onEvent ?? (() => {});
     this.#onSockets = options.onSockets ?? (() => {});
-    this.#stop = createEventfd();
-    this.poller.add(this.#stop, POLLIN, { onReady: () => this.stop() });
+    const made: { close(): void }[] = [];
+    const make = <T extends { close(): void }>(what: () => T): T => {
+      try {
+        const one = what();
+        made.push(one);
+        return one;
+      } catch (error) {
+        for (const each of made) each.close();
+        throw error;
+      }
+    };
+    this.poller = make(() => new Poller());
+    this.signaller = make(() => new EventSignaller());
+    this.#stop = make(createEventfd);
     try {
+      this.poller.add(this.#stop, POLLIN, { onReady: () => this.stop() });
       for (const { device, socket } of devices) this.add(device, socket);
     } catch (error) {
       this.close();

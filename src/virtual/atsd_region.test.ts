@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { whileFailing } from "../../test/failing_call.js";
+import { openFiles } from "../../test/vfio_user/open_files.js";
 import { findNode } from "../devicetree/path.js";
 import { u32Bytes, u64Bytes } from "../devicetree/property.js";
 import { readDeviceTree } from "../devicetree/read.js";
@@ -164,4 +166,10 @@ test("a damaged device tree gives each bridge what the kernel would", () => {
     const machine = machineFromDeviceTree(tree, "a test");
     assert.deepEqual([outcome(machine), outcome(machine, SECOND)], expected, damage.toString());
   }
+});
+
+test("a region whose page cannot be mapped leaves no file behind", () => {
+  const before = openFiles();
+  whileFailing("mmap", () => assert.throws(() => atsdRegion(builtinMachine("sequoia"), BRIDGE)));
+  assert.deepEqual(openFiles(), before);
 });

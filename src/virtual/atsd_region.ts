@@ -60,7 +60,12 @@ export class AtsdRegion {
       },
     };
     this.#file = createMemfd(name, size);
-    this.#page = this.#map();
+    try {
+      this.#page = this.#map();
+    } catch (error) {
+      this.#file.close();
+      throw error;
+    }
   }
 
   /**
