@@ -24,7 +24,8 @@ export function* sideBySide(all: readonly Steps[]): Steps {
         }
       }
       running = still;
-      if (running.length > 0 && !running.some(isReady)) {
+      // After every round, also when some could go on: whoever runs this has others to serve.
+      if (running.length > 0) {
         const deadline = Math.min(...running.map(({ wait }) => wait?.deadline ?? 0));
         // Without anything to ask for, whoever runs this can sleep until then.
         const asks = running.some(({ wait }) => wait?.done !== undefined);
