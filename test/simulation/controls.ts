@@ -72,8 +72,8 @@ export const CONTROLS: Readonly<Record<string, Control>> = {
     file: "src/cli/replace_file.ts",
     find: "    renameSync(temporary, target);\n",
     replace:
-      '    const at = openSync(target, "w");\n    writeAll(at, Buffer.from(data));\n    fsyncSync(at);\n    closeSync(at);\n' +
-      "    void renameSync;\n    removeIfThere(temporary);\n",
+      '    void renameSync;\n    const at = openSync(target, "w");\n    try {\n      writeAll(at, Buffer.from(data));\n' +
+      "      fsyncSync(at);\n    } finally {\n      closeSync(at);\n    }\n    removeIfThere(temporary);\n",
     found: /the ledger/,
     lives: 200,
   },

@@ -258,10 +258,10 @@ export class Life {
     world.checkServed();
     await this.#until("every client has what it is owed", () => crowd.isContent);
     crowd.leave();
+    await this.#until("nothing is left to do", () => this.#isIdle());
     await this.#recover();
     crowd.leave();
-    const isIdle = () => world.worker?.server?.tasks.isIdle === true && crowd.isGone && this.#looks.length === 0;
-    await this.#until("nothing is left to do", isIdle);
+    await this.#until("nothing is left to do", () => this.#isIdle());
     world.stop();
     await this.#until("the server has stopped", () => !world.isUp);
     crowd.forgetFiles();
@@ -270,6 +270,12 @@ export class Life {
       if (descriptors + mappings === 0) continue;
       throw new Finding(`the ${actor} has left ${descriptors} descriptors and ${mappings} mappings behind`);
     }
+  }
+
+  #isIdle(): boolean {
+    const { hardware, worker } = this.#world;
+    const rests = worker?.server?.tasks.isIdle === true && hardware.deadline === Number.POSITIVE_INFINITY;
+    return rests && this.#crowd.isGone && this.#looks.length === 0;
   }
 
   /** Whatever has happened: each GPU that is served lets a client in. */

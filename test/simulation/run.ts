@@ -57,7 +57,8 @@ function fail(what: unknown): void {
   );
 }
 
-async function main(): Promise<void> {
+/** @returns whether nothing was found */
+async function main(): Promise<boolean> {
   const steps = stepsOf(chosen);
   for (let run = 0; run < Number(runs) && wallClock() - began < Number(seconds) * 1000; run++) {
     writeSync(progressFile, `${Number(seed) + run}`.padEnd(16), 0);
@@ -66,8 +67,9 @@ async function main(): Promise<void> {
     try {
       await life.run(steps);
     } catch (error) {
+      fail(error);
       await life.clear().catch(() => {});
-      throw error;
+      return false;
     }
     await life.clear();
     const after = openFiles();
@@ -83,6 +85,7 @@ async function main(): Promise<void> {
     lastLine = wallClock();
     console.log(summary());
   }
+  return true;
 }
 
 process.on("uncaughtException", (error) => {
@@ -90,9 +93,10 @@ process.on("uncaughtException", (error) => {
   process.exit(1);
 });
 try {
-  await main();
-  console.log(summary());
-  console.log(`digest of all events: ${digest.digest("hex")}`);
+  if (await main()) {
+    console.log(summary());
+    console.log(`digest of all events: ${digest.digest("hex")}`);
+  }
 } catch (error) {
   fail(error);
 }
