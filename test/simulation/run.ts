@@ -3,12 +3,13 @@
  *
  *   run.ts PROGRESS SEED RUNS SECONDS [STEPS]
  *
- * PROGRESS is a file that always holds the seed of the life under way. Life n has the seed SEED + n. Of its steps those that
+ * PROGRESS is a file that always holds the seed of the life under way; beside it lives have their files. Life n has the seed SEED + n. Of its steps those that
  * STEPS names are done (`3,17-20`). Exit status: 0 nothing found, 1 something found.
  */
 
 import { createHash } from "node:crypto";
 import { openSync, writeSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { openFiles } from "../vfio_user/open_files.js";
 import { clock, wallClock } from "./clock.js";
 import { Disk } from "./disk.js";
@@ -22,7 +23,7 @@ const INTERVAL = 5000;
 const [progress = "", seed = "1", runs = "1", seconds = "60", chosen] = process.argv.slice(2);
 const progressFile = openSync(progress, "w");
 const calls = new SystemCalls();
-const ground = { calls, disk: new Disk(calls) };
+const ground = { calls, disk: new Disk(calls), root: dirname(resolve(progress)) };
 const faults = new Map<string, number>();
 const digest = createHash("sha256");
 const began = wallClock();

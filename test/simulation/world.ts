@@ -1,5 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { ControlRequest } from "../../src/cli/serve/control_protocol.js";
 import { FencedServing, type ServingParts } from "../../src/cli/serve/fenced_serving.js";
@@ -25,8 +24,6 @@ import type { Trace } from "./trace.js";
 import { SimulatedWorker } from "./worker.js";
 
 const GPU_MEMORY = 1 << 16;
-/** A file system in memory is several times faster than a disk, whose faults are simulated. */
-const MEMORY = "/dev/shm";
 /** Turns of the event loop in which whatever is not waiting for the scheduler has come to an end. */
 const MOST_TURNS = 1000;
 
@@ -34,6 +31,8 @@ const MOST_TURNS = 1000;
 export interface Ground {
   readonly calls: SystemCalls;
   readonly disk: Disk;
+  /** A directory for real files and sockets, whose name is short. */
+  readonly root: string;
 }
 
 type Handle = Parameters<ServingParts["listen"]>[1];
@@ -52,7 +51,7 @@ export class World {
   readonly #trace: Trace;
   readonly #data: Omit<VirtualServingData, "assignments">;
   readonly #first: Assignment[];
-  readonly #home = mkdtempSync(join(existsSync(MEMORY) ? MEMORY : tmpdir(), "linkfence-life-"));
+  readonly #home: string;
   #incarnation = 0;
   #serving: FencedServing | undefined;
   #handle: Handle | undefined;
@@ -64,6 +63,7 @@ export class World {
 
   constructor(ground: Ground, trace: Trace, machine: Machine, random: Random) {
     this.#ground = ground;
+    this.#home = mkdtempSync(join(ground.root, "life-"));
     this.#trace = trace;
     this.machine = machine;
     const [resetClearsMemory, ramAsBar] = [random.once(2), random.once(2)];
