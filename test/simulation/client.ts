@@ -68,6 +68,7 @@ let scratch: NativeMemory | undefined;
  */
 export class SimulatedClient implements Connected {
   broken = false;
+  held = false;
   session: Session | undefined;
   /** Sessions that were over when its own began. */
   gone: ReadonlySet<number> = new Set();

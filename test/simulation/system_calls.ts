@@ -23,6 +23,8 @@ export type Actor = "server" | "client";
 export interface Connected {
   /** A fault that ends connections was made to happen on this one. */
   broken: boolean;
+  /** The server was told that nothing can be sent to it at some moment, although it could. */
+  held: boolean;
 }
 
 interface OpenDescriptor {
@@ -301,8 +303,15 @@ export class SystemCalls {
   }
 
   #sendFails(fd: number): number {
-    if (this.#happens("send: EAGAIN", 1)) return EAGAIN;
-    if (this.#happens("send: EINTR", 1)) return EINTR;
+    const peer = this.open.get(fd)?.peer;
+    for (const [what, errno] of [
+      ["send: EAGAIN", EAGAIN],
+      ["send: EINTR", EINTR],
+    ] as const) {
+      if (!this.#happens(what, 1)) continue;
+      if (peer !== undefined) peer.held = true;
+      return errno;
+    }
     return this.#breaks(fd, "send: EPIPE") ? EPIPE : 0;
   }
 
