@@ -36,7 +36,7 @@ function blockLink(registers: Registers, link: number): void {
   if (link < 0 || link >= PART_FACTS.GA100.links) throw new FenceError("EFENCE_PLAN", `the part has no link ${link}`);
   const { block, lock } = ga100LinkRegisters(link);
   registers.write(block, 1);
-  if (registers.readRaw(block) !== 0) registers.write(lock, 1);
+  if (registers.readRaw(block) === 1) registers.write(lock, 1);
 }
 
 function requireBlocked(registers: Registers, link: number): void {
