@@ -1,5 +1,5 @@
 // Explores every interleaving of clients, server, faults and resets over the fence's own code:
-//   npm run explore [-- [--scenario NAME]... [--faults N] [--seconds S]]
+//   npm run explore [-- [--scenario NAME]... [--all] [--faults N] [--seconds S]]
 // With a bug in the code, to see it found: npm run explore -- --bug NAME; what there is: npm run explore -- --list
 // Exit status: 0 nothing found and all states seen, 1 something found, 2 bad arguments, 3 stopped before all was seen.
 import { spawnSync } from "node:child_process";
@@ -15,6 +15,7 @@ const OPTIONS = {
   faults: text,
   seconds: text,
   bug: text,
+  all: { type: "boolean" },
   list: { type: "boolean" },
 };
 
@@ -43,7 +44,7 @@ if (values.list) {
 const known = SCENARIOS.map(({ name }) => name);
 const unknown = values.scenario?.find((name) => !known.includes(name));
 if (unknown !== undefined) refuse("explore", `no scenario ${unknown}; there are ${known.join(", ")}`);
-const wanted = values.scenario ?? SCENARIOS.filter(({ daily }) => daily).map(({ name }) => name);
+const wanted = values.scenario ?? SCENARIOS.filter(({ daily }) => daily || values.all).map(({ name }) => name);
 const statuses = await runInLanes(
   join(folder, "test/explore/run.js"),
   wanted.map((name) => [name, faults ?? "-", seconds]),

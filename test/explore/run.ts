@@ -6,6 +6,9 @@ import { type Exploration, explore } from "./explorer.js";
 import { traceLines } from "./trace.js";
 import type { Scenario } from "./world.js";
 
+// Nobody reads where an error comes from that is expected ten thousand times.
+Error.stackTraceLimit = 0;
+
 const [name, faults, seconds] = process.argv.slice(2);
 
 function scenarioFor(): Scenario {
