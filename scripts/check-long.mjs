@@ -6,7 +6,7 @@ import { runChecks } from "./run-checks.mjs";
 
 const CHECKS = {
   nested: { script: "test/vm/nested/check.ts", budget: 720, alone: true },
-  kills: { script: "test/vm/bad_days/kills_check.ts", env: { LINKFENCE_VM_KILLS: "all" }, budget: 720 },
+  kills: { script: "test/vm/bad_days/kills_check.ts", budget: 720 },
   groups: { script: "test/vm/groups/check.ts", env: { LINKFENCE_VM_RANDOM_MACHINES: "10" }, budget: 780 },
   "two-guests": {
     script: "test/vm/v100/two_guests_check.ts",
