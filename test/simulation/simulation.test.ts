@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { CONTROLS, foundIn } from "./controls.js";
+import { CONTROLS, foundIn, isThere } from "./controls.js";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), "linkfence-simulation-"));
@@ -46,6 +46,14 @@ test("a fence that does without the reset after a client is found at once", () =
   const control = CONTROLS["no reset after a client"];
   assert.ok(control);
   assert.match(foundIn(control) ?? "nothing was found", control.found);
+});
+
+test("every defect that controls.ts makes can still be made", () => {
+  const gone = Object.entries(CONTROLS).filter(([, control]) => !isThere(control));
+  assert.deepEqual(
+    gone.map(([name]) => name),
+    [],
+  );
 });
 
 test("simulate refuses bad arguments in one line", async () => {
