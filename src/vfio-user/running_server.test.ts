@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { openFiles } from "../../test/vfio_user/open_files.js";
 import { RawClient } from "../../test/vfio_user/raw_client.js";
 import { createEventfd, drainEventfd, OsError } from "../os/index.js";
-import { pause, type VfioDevice } from "../vfio/index.js";
+import type { Steps, VfioDevice } from "../vfio/index.js";
 import { Command, encodeVersion, startServer, VfioUserClient, VfioUserServer } from "./index.js";
 
 const directory = mkdtempSync(join(tmpdir(), "linkfence-running-"));
@@ -83,7 +83,8 @@ test("having raised interrupts makes stopping no slower, and servers that follow
   const queues = () => readFileSync("/proc/self/maps", "utf8").split("[aio]").length - 1;
   const times: number[] = [];
   const counts: number[] = [];
-  for (let round = 0; round < 4; round++) {
+  // A busy machine may delay many of them.
+  for (let round = 0; round < 4 || (round < 24 && Math.min(...times) >= 10); round++) {
     const server = await startServer({ module, data: [path] });
     const client = new VfioUserClient(path);
     const fd = createEventfd();
@@ -152,7 +153,11 @@ test("what a module tells arrives in order with its answers, and an error keeps 
 });
 
 test("who is connected to a device, since when, and whether the device is at work can be asked", () => {
-  const device: VfioDevice = { regions: [], irqs: [], read() {}, write() {}, reset: () => pause(20) };
+  let over = false;
+  const reset = function* (): Steps {
+    yield { deadline: Number.POSITIVE_INFINITY, done: () => over };
+  };
+  const device: VfioDevice = { regions: [], irqs: [], read() {}, write() {}, reset };
   const server = new VfioUserServer([{ socket: path, device }]);
   try {
     assert.deepEqual([server.occupantOf(device), server.isBusy(device)], [undefined, false]);
@@ -165,6 +170,7 @@ test("who is connected to a device, since when, and whether the device is at wor
     client.send(Command.VERSION, encodeVersion({ major: 0, minor: 0, capabilities: {} }));
     client.send(Command.DEVICE_RESET, new Uint8Array(0), [], { id: 1 });
     while (!server.isBusy(device)) server.step(100);
+    over = true;
     client.close();
     while (server.occupantOf(device) !== undefined || server.isBusy(device)) server.step(100);
     server.remove(device);
