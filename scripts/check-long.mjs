@@ -1,6 +1,6 @@
 // What takes too long for every day: a guest of a guest, every kill, and longer runs of other checks; a night for all of it.
 // See test/vm/README.md and docs/assurance.md.
-// Usage: node scripts/check-long.mjs [nested] [kills] [groups] [two-guests] [fuzz] [parsers] [explore] [models] [simulate] [differential]
+// Usage: node scripts/check-long.mjs [nested] [kills] [groups] [two-guests] [fuzz] [parsers] [explore] [models] [simulate] [simulate-controls] [differential]
 // Exit status: 0 passed, 77 skipped because this machine cannot run them, else failed.
 import { runChecks } from "./run-checks.mjs";
 
@@ -19,6 +19,7 @@ const CHECKS = {
   explore: { script: "scripts/explore.mjs", args: ["--all", "--seconds", "7200"], budget: 14_400 },
   models: { script: "scripts/models.mjs", args: ["--seconds", "600"], budget: 780 },
   simulate: { script: "scripts/simulate.mjs", args: ["--hours", "1"], budget: 3900 },
+  "simulate-controls": { script: "test/simulation/controls.ts", budget: 600 },
   differential: { script: "test/differential/run.ts", args: ["--runs", "600"], budget: 1800 },
 };
 

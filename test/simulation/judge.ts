@@ -116,7 +116,7 @@ export class Judge {
   #moment(fences: Fences, hardware: SimulatedMachine, address: PciAddress): GpuMoment {
     const { state, attached } = fences.of(address);
     const gpu = hardware.gpu(address);
-    const cut = new Set(gpu.gpu.links.map(({ number }) => number).filter((link) => !gpu.linkEnabled(link)));
+    const cut = new Set(gpu.gpu.links.map(({ number }) => number).filter((link) => gpu.linkCut(link)));
     if (this.#touched.has(address) && !attached) {
       this.#find(
         `the fence of ${address} says that nobody is there, and no reset has ended what a client may have left running`,
