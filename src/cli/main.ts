@@ -24,8 +24,9 @@ function buildProgram(): Command {
     const { runAudit } = await import("./command/audit.js");
     process.exitCode = await runAudit(options);
   });
-  add("topo", "how GPUs are connected, as `nvidia-smi topo -m` shows it")
-    .option("--format <format>", "matrix, tree or json", "matrix")
+  addIntentOptions(add("topo", "how GPUs are connected, as `nvidia-smi topo -m` shows it, and drawn"))
+    .option("--format <format>", "matrix, drawing, tree, svg, dot, png or json (default: matrix and drawing)")
+    .option("--out <file>", "where to (default: standard output)")
     .action(async (options) => {
       const { runTopo } = await import("./command/topo.js");
       process.exitCode = await runTopo(options);
@@ -103,6 +104,7 @@ SOURCE is one of --live, --machine NAME, --device-tree FILE, --capture FILE, --l
 
   linkfence audit --live
   linkfence topo --machine sequoia
+  linkfence topo --machine dgx1v --format svg --out dgx1v.svg
   linkfence plan --machine sequoia --assign vm1=GPU0,GPU1 --assign vm2=GPU2
   linkfence serve --machine sequoia --assign vm1=GPU0,GPU1 --assign vm2=GPU2
 

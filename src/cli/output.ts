@@ -5,10 +5,14 @@ export interface OutputOptions {
   json?: boolean;
 }
 
-/** Writes one JSON document to standard output; 64-bit numbers become hexadecimal strings. */
+/** Writes one JSON document to standard output; see {@link jsonText}. */
 export function writeJson(value: unknown): void {
-  const text = JSON.stringify(value, (_, item) => (typeof item === "bigint" ? `0x${item.toString(16)}` : item), 2);
-  process.stdout.write(`${text}\n`);
+  process.stdout.write(jsonText(value));
+}
+
+/** A JSON document; 64-bit numbers become hexadecimal strings. */
+export function jsonText(value: unknown): string {
+  return `${JSON.stringify(value, (_, item) => (typeof item === "bigint" ? `0x${item.toString(16)}` : item), 2)}\n`;
 }
 
 /** Writes lines to standard output. */
@@ -23,12 +27,29 @@ export function mask(value: number | null): string | null {
   return value === null ? null : `0x${value.toString(16).padStart(8, "0")}`;
 }
 
-type Style = "bold" | "dim" | "red" | "green" | "yellow";
+/** A colour or weight that every terminal has. */
+export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan" | "magenta" | "blue";
 
-/** Colours a text when standard output is a terminal and NO_COLOR is not set (https://no-color.org). */
+/**
+ * Colours a text when standard output is a terminal that can show it and NO_COLOR is not set (https://no-color.org).
+ */
 export function paint(style: Style, text: string): string {
-  const colours = process.stdout.isTTY === true && !process.env.NO_COLOR;
-  return colours ? styleText(style, text) : text;
+  const colours = process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== "dumb";
+  return colours && text !== "" ? styleText(style, text) : text;
+}
+
+/** What a text may take where nobody says how wide the terminal is, or where there is none. */
+export const COLUMNS = 80;
+
+/** Columns of the terminal that standard output is; {@link COLUMNS} where it is none. */
+export function terminalColumns(): number {
+  return process.stdout.isTTY === true && process.stdout.columns > 0 ? process.stdout.columns : COLUMNS;
+}
+
+/** Whether the locale has letters beyond ASCII, as setlocale(3) would find it. */
+export function terminalIsUnicode(): boolean {
+  const { LC_ALL, LC_CTYPE, LANG } = process.env;
+  return /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || "");
 }
 
 /**
@@ -37,11 +58,11 @@ export function paint(style: Style, text: string): string {
  */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [head.map((title) => paint("bold", title)), ...rows];
-  const widths = head.map((_, column) => Math.max(...all.map((row) => width(row[column] ?? ""))));
+  const widths = head.map((_, column) => Math.max(...all.map((row) => textColumns(row[column] ?? ""))));
   return all
     .map((row) =>
       row
-        .map((cell, column) => cell + " ".repeat((widths[column] ?? 0) - width(cell) + 2))
+        .map((cell, column) => cell + " ".repeat((widths[column] ?? 0) - textColumns(cell) + 2))
         .join("")
         .trimEnd(),
     )
@@ -49,6 +70,6 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 }
 
 /** Columns that a text takes on a terminal, colours not counted. */
-function width(text: string): number {
+export function textColumns(text: string): number {
   return stripVTControlCharacters(text).length;
 }

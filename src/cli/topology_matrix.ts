@@ -3,6 +3,7 @@ import type { Gpu, Machine } from "../machine/machine.js";
 import type { PciAddress } from "../pci/address.js";
 import { Hierarchy } from "../pci/hierarchy.js";
 import { UsageError } from "./failure.js";
+import { table, textColumns } from "./output.js";
 
 /** How two GPUs are connected, in the words of `nvidia-smi topo -m`; N/A where the source does not tell. */
 export type Connection = "X" | "SYS" | "NODE" | "PHB" | "PXB" | "PIX" | "N/A" | `NV${number}`;
@@ -102,3 +103,48 @@ const LEGEND = [
   "  PIX  = Connection traversing at most a single PCIe bridge",
   "  NV#  = Connection traversing a bonded set of # NVLinks",
 ];
+
+/**
+ * The matrix for a terminal of so many columns: as nvidia-smi prints it where that fits, else in narrower columns, with the
+ * words explained that are in it. One that is wider still is not shown, but it is said how to see it.
+ */
+export function fittedMatrixLines(machine: Machine, columns: number): string[] {
+  const whole = matrixLines(machine);
+  if (whole.every((line) => expanded(line) <= columns)) return whole;
+  const cells = topologyMatrix(machine);
+  const numa = new Map(machine.functions.map((fn) => [fn.address, fn.numaNode]));
+  const rows = machine.gpus.map(({ name, address }, index) => [
+    name,
+    ...(cells[index] ?? []),
+    `${numa.get(address) ?? "N/A"}`,
+  ]);
+  const narrow = table(["", ...machine.gpus.map(({ name }) => name), "NUMA"], rows).split("\n");
+  if (narrow.some((line) => textColumns(line) > columns)) {
+    return [
+      `the matrix of ${machine.gpus.length} GPUs is wider than this terminal; see it with --format matrix | less -S`,
+    ];
+  }
+  const words = new Set<string>(cells.flat().map((cell) => (cell.startsWith("NV") ? "NV#" : cell)));
+  const legend = MEANINGS.filter(([word]) => words.has(word)).map(
+    ([word, meaning]) => `  ${word.padEnd(4)}  ${meaning}`,
+  );
+  return [...narrow, "", ...legend];
+}
+
+/** What the words of the matrix mean, in a line of a narrow terminal each. */
+const MEANINGS: readonly [string, string][] = [
+  ["SYS", "through PCIe and from one NUMA node to another"],
+  ["NODE", "through PCIe host bridges of one NUMA node"],
+  ["PHB", "through a PCIe host bridge"],
+  ["PXB", "through several PCIe switches"],
+  ["PIX", "through one PCIe switch"],
+  ["NV#", "by so many NVLinks that are not cut"],
+  ["N/A", "not known"],
+];
+
+/** Columns that a line takes on a terminal, with tabs every eight. */
+function expanded(line: string): number {
+  let columns = 0;
+  for (const letter of line) columns += letter === "\t" ? 8 - (columns % 8) : 1;
+  return columns;
+}

@@ -4,8 +4,16 @@ import type { PciAddress } from "../pci/address.js";
 import type { PciFunction } from "../pci/function.js";
 import { Hierarchy } from "../pci/hierarchy.js";
 
-/** The PCI tree down to the GPUs and NPU bridges, each GPU with its links and whether they are cut. */
-export function treeLines(machine: Machine): string[] {
+/** What leads to a function: one of several, the last one, and beside what is below another. */
+const UNICODE_BRANCHES = ["├─ ", "└─ ", "│  "] as const;
+const ASCII_BRANCHES = ["|- ", "`- ", "|  "] as const;
+
+/**
+ * The PCI tree down to the GPUs and NPU bridges, each GPU with its links and whether they are cut.
+ * @param unicode whether whoever reads it has signs beyond ASCII for branches
+ */
+export function treeLines(machine: Machine, unicode = true): string[] {
+  const [branch, lastBranch, beside] = unicode ? UNICODE_BRANCHES : ASCII_BRANCHES;
   const hierarchy = new Hierarchy(machine.functions);
   const graph = new LinkGraph(machine);
   const gpus = new Map(machine.gpus.map((gpu) => [gpu.address, gpu]));
@@ -23,15 +31,19 @@ export function treeLines(machine: Machine): string[] {
     .filter((fn) => shown.has(fn.address) && !hierarchy.parent(fn.address))
     .map((fn): Branch => ({ fn, lead: "", below: "" }))
     .reverse();
-  for (let branch = pending.pop(); branch !== undefined; branch = pending.pop()) {
-    const { fn, lead, below } = branch;
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const { fn, lead, below } = next;
     const gpu = gpus.get(fn.address);
     lines.push(`${lead}${describe(fn, gpu, bridges.get(fn.address))}`);
     for (const link of gpu?.links ?? []) lines.push(`${below}   ${describeLink(graph, gpus, gpu, link)}`);
     const children = hierarchy.children(fn.address).filter((child) => shown.has(child.address));
     for (const [index, child] of [...children.entries()].reverse()) {
       const last = index === children.length - 1;
-      pending.push({ fn: child, lead: `${below}${last ? "└─ " : "├─ "}`, below: `${below}${last ? "   " : "│  "}` });
+      pending.push({
+        fn: child,
+        lead: `${below}${last ? lastBranch : branch}`,
+        below: `${below}${last ? "   " : beside}`,
+      });
     }
   }
   return lines;

@@ -220,7 +220,7 @@ class Board {
       bundle.wires.forEach((wire, place) => {
         laneOf.set(wire, first + place * LANE);
       });
-      this.#bundleBadges(bundle, first);
+      this.#bundleBadge(bundle, first);
     }
     return { laneOf, bottom: y };
   }
@@ -229,25 +229,14 @@ class Board {
     return (this.#picture.wires[wire]?.findings.length ?? 0) > 0;
   }
 
-  /** The findings about a bundle, in its middle. */
-  #bundleBadges({ wires }: Bundle, first: number): void {
+  /** The findings about a bundle, between two GPUs near its middle: nothing else runs down there. */
+  #bundleBadge({ wires, from, to }: Bundle, first: number): void {
     const numbers = findingsOf(wires, this.#picture.wires);
-    const inner = this.#ends(wires[0] ?? 0);
-    if (numbers.length === 0 || inner === undefined) return;
-    const room = Math.max(1, Math.floor((inner[1] - inner[0] - 8) / (BADGE + 2)));
-    const shown = numbers.length > room ? [...numbers.slice(0, room - 1).map(String), "…"] : numbers.map(String);
-    const start = (inner[0] + inner[1]) / 2 - ((shown.length - 1) * (BADGE + 2)) / 2;
-    const y = Math.round(first + ((wires.length - 1) * LANE) / 2);
-    shown.forEach((text, place) => {
-      this.#sheet.badge(text, Math.round(start + place * (BADGE + 2)), y);
-    });
-  }
-
-  /** The columns at both ends of a wire, the left one first. */
-  #ends(wire: number): [number, number] | undefined {
-    const [first, second] = [this.#pins.get(`${wire} 0`), this.#pins.get(`${wire} 1`) ?? this.#cellOf(wire)];
-    if (first === undefined || second === undefined) return undefined;
-    return first < second ? [first, second] : [second, first];
+    if (numbers.length === 0) return;
+    const before = Math.floor((from + to - 1) / 2);
+    const { slots } = this.#place;
+    const x = Math.floor(((slots[before]?.right ?? 0) + (slots[before + 1]?.left ?? 0)) / 2);
+    this.#sheet.badge(badgeText(numbers), x, Math.round(first + ((wires.length - 1) * LANE) / 2));
   }
 
   #cellOf(wire: number): number | undefined {
@@ -395,7 +384,7 @@ function findingsOf(indexes: readonly number[], wires: readonly Wire[]): number[
 }
 
 function badgeText(numbers: readonly number[]): string {
-  return numbers.length === 1 ? String(numbers[0]) : "…";
+  return numbers.length === 1 ? String(numbers[0]) : `${numbers[0]}…`;
 }
 
 function lookOf({ state, findings }: Wire): Look {

@@ -119,3 +119,8 @@ export function ownerOf(look: Look): number | undefined {
 function colourOf(owner: number): (typeof OWNER_COLOURS)[number] {
   return OWNER_COLOURS[owner % OWNER_COLOURS.length] ?? OWNER_COLOURS[0];
 }
+
+/** The colour of an owner's things behind black text. */
+export function ownerColour(owner: number): string {
+  return colourOf(owner).tint;
+}

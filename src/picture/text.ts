@@ -4,8 +4,8 @@ const ADVANCE = 0.61;
 // Control and format characters, halves of surrogate pairs, and what no XML may hold.
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Cn}\uFFFE\uFFFF]/gu;
 
-/** Punctuation of our own that every monospaced font has in one column. */
-const NARROW = /^[\x20-\x7e…→·–×]$/;
+/** Signs of our own that every monospaced font has in one column, box drawing included. */
+const NARROW = /^[\x20-\x7e…→·–×●\u2500-\u257f]$/;
 
 /** A text of the machine's, fit to be shown: what does not print, reorders text or ends a document becomes `?`. */
 export function shown(text: string): string {

@@ -1,36 +1,148 @@
-import type { Machine } from "../../machine/machine.js";
+import { ownersOf } from "../../isolation/assignment.js";
+import type { Assignment, Machine } from "../../machine/machine.js";
+import type { Picture } from "../../picture/picture.js";
 import { UsageError } from "../failure.js";
 import { heading } from "../heading.js";
-import { writeJson, writeLines } from "../output.js";
-import { readSource, type SourceOptions } from "../source.js";
-import { matrixLines, topologyMatrix } from "../topology_matrix.js";
+import { jsonText, terminalColumns, terminalIsUnicode, writeLines } from "../output.js";
+import { isolateNvlinkOption, readAssignments, readSource, type SourceOptions } from "../source.js";
+import { fittedMatrixLines, matrixLines, topologyMatrix } from "../topology_matrix.js";
+import { checkOutPath, writeFileWhole } from "../write_file.js";
+
+const FORMATS = ["matrix", "drawing", "tree", "svg", "dot", "png", "json"] as const;
+type Format = (typeof FORMATS)[number];
+
+/** More links than these are no picture any more. */
+const MOST_LINKS = 20_000;
+
+/** What `topo` takes besides a source. */
+export interface TopoOptions extends SourceOptions {
+  format?: string;
+  out?: string;
+}
 
 /** `linkfence topo`: how GPUs are connected. */
-export async function runTopo(options: SourceOptions & { format: string }): Promise<number> {
-  const format = options.json === true ? "json" : options.format;
-  if (!["matrix", "tree", "json"].includes(format)) {
-    throw new UsageError(`--format ${format}: expected matrix, tree or json`);
+export async function runTopo(options: TopoOptions): Promise<number> {
+  const format = formatOf(options);
+  const toFile = options.out !== undefined && options.out !== "-";
+  if (toFile) checkOutPath(options.out ?? "");
+  else if (format === "png" && (options.out === undefined || process.stdout.isTTY === true)) {
+    throw new UsageError("--format png needs --out FILE");
   }
   const machine = await readSource(options);
-  if (format === "json") {
-    writeJson(topologyJson(machine));
-  } else if (format === "tree") {
-    const { treeLines } = await import("../topology_tree.js");
-    writeLines([heading(machine), "", ...treeLines(machine)]);
-  } else if (machine.gpus.length === 0) {
-    writeLines([heading(machine)]);
-  } else {
-    writeLines(matrixLines(machine));
-    if (machine.virtual) process.stderr.write(`linkfence: ${machine.name} is virtual hardware\n`);
+  const assignments = await readAssignments(machine, options);
+  const content = await contentOf(format, machine, assignments, options);
+  if (toFile) {
+    await writeFileWhole(options.out ?? "", content);
+    writeLines([`${machine.name} written to ${options.out}`]);
+    return 0;
   }
+  process.stdout.write(content);
+  const unsaid = format === "matrix" || (format === undefined && machine.gpus.length > 0);
+  if (unsaid && machine.virtual) process.stderr.write(`linkfence: ${machine.name} is virtual hardware\n`);
   return 0;
 }
 
-function topologyJson(machine: Machine): Record<string, unknown> {
+/** The format asked for; undefined for none: the matrix, and the drawing. */
+function formatOf({ format, json }: TopoOptions): Format | undefined {
+  const known = FORMATS.find((one) => one === format);
+  if (format !== undefined && known === undefined) {
+    throw new UsageError(`--format ${format}: expected ${FORMATS.slice(0, -1).join(", ")} or ${FORMATS.at(-1)}`);
+  }
+  if (json !== true) return known;
+  if (known !== undefined && known !== "json")
+    throw new UsageError(`name one format, not --format ${format} and --json`);
+  return "json";
+}
+
+async function contentOf(
+  format: Format | undefined,
+  machine: Machine,
+  assignments: readonly Assignment[],
+  options: TopoOptions,
+): Promise<string | Uint8Array> {
+  switch (format) {
+    case "json":
+      return jsonText(topologyJson(machine, assignments));
+    case "matrix":
+      return textOf(machine.gpus.length === 0 ? [heading(machine)] : matrixLines(machine));
+    case "tree": {
+      const { treeLines } = await import("../topology_tree.js");
+      return textOf([heading(machine), "", ...treeLines(machine, terminalIsUnicode())]);
+    }
+    case undefined:
+      return textOf(await overview(machine, assignments, options));
+    default:
+      return drawn(format, machine, await pictureFor(machine, assignments, options));
+  }
+}
+
+/** The matrix, and the drawing where there is something to draw. */
+async function overview(machine: Machine, assignments: readonly Assignment[], options: TopoOptions): Promise<string[]> {
+  if (machine.gpus.length === 0) return [heading(machine)];
+  const matrix = process.stdout.isTTY === true ? fittedMatrixLines(machine, terminalColumns()) : matrixLines(machine);
+  if (linksOf(machine) > MOST_LINKS) return matrix;
+  const { drawingLines } = await import("../topology_drawing.js");
+  const lines = drawingLines(await pictureFor(machine, assignments, options));
+  return [...matrix, ...(lines.length > 0 ? ["", ...lines] : [])];
+}
+
+/** @throws UsageError for more links than anybody could see */
+async function pictureFor(
+  machine: Machine,
+  assignments: readonly Assignment[],
+  options: TopoOptions,
+): Promise<Picture> {
+  const links = linksOf(machine);
+  if (links > MOST_LINKS) {
+    throw new UsageError(
+      `${links} links are too many for a picture (${MOST_LINKS} at most); take --format tree or json`,
+    );
+  }
+  const { pictureOf } = await import("../../picture/picture.js");
+  return pictureOf(machine, assignments, await isolateNvlinkOption(options));
+}
+
+async function drawn(
+  format: "svg" | "png" | "dot" | "drawing",
+  machine: Machine,
+  picture: Picture,
+): Promise<string | Uint8Array> {
+  if (format === "drawing") {
+    const { drawingLines } = await import("../topology_drawing.js");
+    return textOf([heading(machine), "", ...drawingLines(picture)]);
+  }
+  if (format === "dot") {
+    const { toDot } = await import("../../picture/dot.js");
+    return toDot(picture);
+  }
+  const { layOut } = await import("../../picture/layout.js");
+  const { toSvg } = await import("../../picture/svg.js");
+  const drawing = layOut(picture);
+  if (format === "svg") return toSvg(drawing);
+  const { toPng } = await import("../png.js");
+  return toPng(toSvg(drawing), drawing);
+}
+
+function linksOf({ gpus }: Machine): number {
+  return gpus.reduce((sum, { links }) => sum + links.length, 0);
+}
+
+function textOf(lines: readonly string[]): string {
+  return `${lines.join("\n")}\n`;
+}
+
+function topologyJson(machine: Machine, assignments: readonly Assignment[]): Record<string, unknown> {
+  const ownerOf = assignments.length > 0 ? ownersOf(machine, assignments) : undefined;
   return {
     machine: machine.name,
     ...(machine.virtual && { virtual: true }),
-    gpus: machine.gpus.map(({ name, address, part, links }) => ({ name, address, part, links })),
+    gpus: machine.gpus.map(({ name, address, part, links }) => ({
+      name,
+      address,
+      part,
+      ...(ownerOf !== undefined && { assignment: ownerOf(address) }),
+      links,
+    })),
     matrix: topologyMatrix(machine),
   };
 }
