@@ -3,6 +3,7 @@ const BENCHMARKS: Record<string, () => Promise<{ run(): Promise<void> }>> = {
   devicetree: () => import("./devicetree.js"),
   sysfs: () => import("./sysfs.js"),
   plan: () => import("./plan.js"),
+  picture: () => import("./picture.js"),
   startup: () => import("./startup.js"),
   "vfio-user": () => import("./vfio_user.js"),
   fence: () => import("./fence.js"),

@@ -142,8 +142,10 @@ class WireMaker {
     return { gpu: this.#index.get(gpu) ?? 0, link: undefined, cut: false };
   }
 
+  /** Findings name links by their numbers, which a damaged list may have twice: they are about what is not cut. */
   #about(ends: readonly LinkEnd[]): number[] {
-    const numbers = ends.flatMap(({ gpu, link }) => this.#findings.get(`${link.number} ${gpu.name}`) ?? []);
+    const open = ends.filter((end) => this.#graph.cutAt(end) === "none");
+    const numbers = open.flatMap(({ gpu, link }) => this.#findings.get(`${link.number} ${gpu.name}`) ?? []);
     return [...new Set(numbers)].sort((a, b) => a - b);
   }
 }
