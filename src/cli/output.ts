@@ -20,6 +20,33 @@ export function writeLines(lines: readonly string[]): void {
   if (lines.length > 0) process.stdout.write(`${lines.join("\n")}\n`);
 }
 
+/**
+ * Writes lines of prose and lists: broken at blanks where a terminal is narrower, so that a word stays whole. What is no
+ * terminal gets each line whole, for whoever searches it.
+ */
+export function writeProse(lines: readonly string[]): void {
+  const narrow = process.stdout.isTTY === true;
+  writeLines(narrow ? lines.flatMap((line) => brokenLine(line, terminalColumns())) : lines);
+}
+
+/** A line in pieces of so many columns, those after the first indented by two more. */
+export function brokenLine(line: string, columns: number): string[] {
+  if (textColumns(line) <= columns || line.includes("\n")) return [line];
+  const lead = /^ */.exec(line)?.[0] ?? "";
+  const pieces: string[] = [];
+  let piece = lead;
+  for (const word of line.slice(lead.length).split(" ")) {
+    const longer = piece.trim() === "" ? piece + word : `${piece} ${word}`;
+    if (textColumns(longer) <= columns || piece.trim() === "") {
+      piece = longer;
+    } else {
+      pieces.push(piece);
+      piece = `${lead}  ${word}`;
+    }
+  }
+  return [...pieces, piece];
+}
+
 /** A disable mask as registers are written: `0x000c0000`; null stays null. */
 export function mask(value: number): string;
 export function mask(value: number | null): string | null;

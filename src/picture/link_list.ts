@@ -1,6 +1,7 @@
+import { numberRuns } from "../isolation/number_runs.js";
 import { bondsOf, type SwitchBond, switchBondsOf } from "./bonds.js";
 import type { Picture } from "./picture.js";
-import { columns, fitted, runs, shown, wrapped } from "./text.js";
+import { columns, fitted, shown, wrapped } from "./text.js";
 import type { Piece, SignSet, TextStyle } from "./text_canvas.js";
 import type { WireState } from "./wires.js";
 
@@ -83,7 +84,7 @@ function switchLines(
 
 function numbersText(links: readonly (number | undefined)[]): string {
   const known = links.filter((link) => link !== undefined);
-  return fitted([runs(known), ...(known.length < links.length ? ["?"] : [])].join(" ").trim(), NUMBERS);
+  return fitted([numberRuns(known), ...(known.length < links.length ? ["?"] : [])].join(" ").trim(), NUMBERS);
 }
 
 function padded(text: string, to: number): string {

@@ -78,14 +78,3 @@ function pieces(word: string, room: number): string[] {
   }
   return [...parts, part];
 }
-
-/** Ascending numbers, three or more in a row as `4-11`. */
-export function runs(numbers: readonly number[]): string {
-  const found: number[][] = [];
-  for (const number of numbers) {
-    const last = found.at(-1);
-    if (last?.at(-1) === number - 1) last.push(number);
-    else found.push([number]);
-  }
-  return found.map((run) => (run.length > 2 ? `${run[0]}-${run.at(-1)}` : run.join(" "))).join(" ");
-}

@@ -2,7 +2,7 @@ import type { Audit, Finding } from "../../isolation/findings.js";
 import type { Machine } from "../../machine/machine.js";
 import { EXIT_FINDING } from "../failure.js";
 import { heading } from "../heading.js";
-import { paint, writeJson, writeLines } from "../output.js";
+import { paint, writeJson, writeProse } from "../output.js";
 import { isolateNvlinkOption, readAssignments, readSource, type SourceOptions } from "../source.js";
 
 /** `linkfence audit`: what crosses between owners. Exit 1 when something does. */
@@ -14,7 +14,7 @@ export async function runAudit(options: SourceOptions): Promise<number> {
   if (options.json === true) {
     writeJson({ machine: machine.name, ...(machine.virtual && { virtual: true }), ...result });
   } else {
-    writeLines([heading(machine), ...auditLines(machine, result)]);
+    writeProse([heading(machine), ...auditLines(machine, result)]);
   }
   return result.findings.length > 0 ? EXIT_FINDING : 0;
 }

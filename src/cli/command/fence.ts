@@ -1,6 +1,7 @@
 import { carryOutPlan, type FenceResult, type GpuFenceResult } from "../../fence/carry_out_plan.js";
 import type { FenceEvent } from "../../fence/progress.js";
 import { withEvidence } from "../../fence/with_evidence.js";
+import { numberRuns } from "../../isolation/number_runs.js";
 import { makePlan, type Plan } from "../../isolation/plan.js";
 import { writeCapture } from "../../machine/capture.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
@@ -104,13 +105,14 @@ export function resultLines(result: FenceResult): string[] {
     gpu.address,
     mask(gpu.before.disableMask) ?? "-",
     mask(gpu.after.disableMask) ?? "-",
-    gpu.after.linksUp?.join(" ") || "-",
+    numberRuns(gpu.after.linksUp ?? []) || "-",
     gpu.verified ? paint("green", "yes") : paint("red", "NO"),
-    gpu.reason ?? "",
   ]);
+  const reasons = result.gpus.flatMap(({ name, reason }) => (reason === undefined ? [] : [`${name}: ${reason}`]));
   const count = result.gpus.filter((gpu) => gpu.verified).length;
   return [
-    table(["GPU", "address", "mask before", "after", "links up", "verified", ""], rows),
+    table(["GPU", "address", "mask before", "after", "links up", "verified"], rows),
+    ...reasons,
     "",
     result.verified
       ? paint("green", `fenced: ${count} of ${result.gpus.length} GPUs read back as planned`)

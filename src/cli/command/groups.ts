@@ -1,6 +1,6 @@
 import { isolation } from "../../isolation/isolation.js";
 import { heading } from "../heading.js";
-import { paint, writeJson, writeLines } from "../output.js";
+import { paint, writeJson, writeProse } from "../output.js";
 import { isolateNvlinkOption, readSource, type SourceOptions } from "../source.js";
 
 /** `linkfence groups`: the kernel's IOMMU groups, ours, and isolation now and possible. */
@@ -26,7 +26,7 @@ export async function runGroups(options: SourceOptions): Promise<number> {
       ...(rest > 0 ? [`  and ${rest} without a GPU`] : []),
     ];
   };
-  writeLines([
+  writeProse([
     heading(machine),
     ...list("IOMMU groups of the kernel", result.kernel),
     ...list("IOMMU groups by our rules", result.computed),

@@ -1,7 +1,8 @@
+import { numberRuns } from "../../isolation/number_runs.js";
 import { makePlan, type Plan } from "../../isolation/plan.js";
 import { EXIT_FINDING } from "../failure.js";
 import { heading } from "../heading.js";
-import { mask, paint, table, writeJson, writeLines } from "../output.js";
+import { mask, paint, table, writeJson, writeProse } from "../output.js";
 import { isolateNvlinkOption, readSource, requireAssignments, type SourceOptions } from "../source.js";
 
 /** What `plan` takes besides a source. */
@@ -18,7 +19,7 @@ export async function runPlan(options: PlanCommandOptions): Promise<number> {
     ...(await isolateNvlinkOption(options)),
   });
   if (options.json === true) writeJson(planJson(plan));
-  else writeLines([heading(machine), "", ...planLines(plan)]);
+  else writeProse([heading(machine), "", ...planLines(plan)]);
   return plan.isolated ? 0 : EXIT_FINDING;
 }
 
@@ -69,5 +70,5 @@ export function planLines(plan: Plan): string[] {
 }
 
 function numbers(links: readonly number[]): string {
-  return links.length === 0 ? "-" : links.join(" ");
+  return numberRuns(links) || "-";
 }

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type GpuVerification, readBack, recordedState } from "../../fence/verify.js";
+import { numberRuns } from "../../isolation/number_runs.js";
 import { makePlan, type Plan } from "../../isolation/plan.js";
 import type { Machine } from "../../machine/machine.js";
 import { VirtualMachine } from "../../virtual/virtual_machine.js";
@@ -44,19 +45,25 @@ export async function runVerify(options: VerifyOptions): Promise<number> {
   } else {
     const rows = verdicts.map((verdict) => [
       verdict.name,
-      shown(verdict.expected.disableMask, verdict.expected.cut),
-      verdict.readable ? shown(verdict.actual.disableMask, verdict.actual.cut) : "unreadable",
+      cutText(verdict.expected),
+      verdict.readable ? cutText(verdict.actual) : "unreadable",
       verdict.open ? paint("red", "OPEN") : paint("green", "closed"),
-      verdict.reason ?? "",
     ]);
+    const reasons = verdicts.flatMap(({ name, reason }) => (reason === undefined ? [] : [`${name}: ${reason}`]));
     writeLines([
       heading(machine),
       "",
-      table(["GPU", "expected", "actual", "fence", ""], rows),
+      table(["GPU", "expected", "actual", "fence"], rows),
+      ...reasons,
       ...plan.problems.map(({ severity, message, action }) => `${severity}: ${message} → ${action}`),
     ]);
   }
   return open ? EXIT_FINDING : 0;
+}
+
+/** What is cut, for a column of the table. */
+function cutText({ disableMask, cut }: { disableMask: number | null; cut: readonly number[] | null }): string {
+  return mask(disableMask) ?? (cut === null || cut.length === 0 ? "no links" : `links ${numberRuns(cut)}`);
 }
 
 async function verdictsOf(

@@ -1,4 +1,5 @@
 import { basename } from "node:path";
+import { numberRuns } from "../../isolation/number_runs.js";
 import { paint, table } from "../output.js";
 import { type FenceJson, type StatusJson, warningsOf } from "./serving_json.js";
 import { peerText, warningLines } from "./serving_text.js";
@@ -49,7 +50,7 @@ function fenceLines(functions: Functions, since: (time: string | null) => string
         fenceText(fence),
         since(fence.since),
         cutText(fence),
-        numbersText(fence.actual.linksUp ?? []) || "-",
+        numberRuns(fence.actual.linksUp ?? []) || "-",
       ]),
     ),
     ...gpus.flatMap(({ name, fence: { reason, stillCut } }) => [
@@ -90,18 +91,7 @@ function fenceText({ state }: FenceJson): string {
 /** The mask that the GPU has, or the links that are cut where a part has none. */
 function cutText({ actual: { disableMask, cut } }: FenceJson): string {
   if (cut === null) return "-";
-  return disableMask ?? (cut.length === 0 ? "none" : numbersText(cut));
-}
-
-/** Ascending numbers, three or more in a row as `4-11`: a part may have 18 links. */
-function numbersText(numbers: readonly number[]): string {
-  const runs: number[][] = [];
-  for (const number of numbers) {
-    const last = runs.at(-1);
-    if (last?.at(-1) === number - 1) last.push(number);
-    else runs.push([number]);
-  }
-  return runs.map((run) => (run.length > 2 ? `${run[0]}-${run.at(-1)}` : run.join(" "))).join(" ");
+  return disableMask ?? (cut.length === 0 ? "none" : numberRuns(cut));
 }
 
 /** Today's by the clock, `Nov 20 05:30` before: a table has little room. */
