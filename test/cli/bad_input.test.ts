@@ -160,7 +160,7 @@ const COMMAND_LINES: [string[], RegExp][] = [
   [["audit", "--live", "--sysfs", "/"], /--live and --sysfs/],
   [["audit", "--machine", "sequoia", "--machine", "redbud"], /sequoia and redbud/],
   [["topo", "--machine", "sequoia", "--format", "xml"], /xml.*matrix/],
-  [["topo", "--machine", "sequoia", "--assign", "a=GPU0"], /--assign/],
+  [["groups", "--machine", "sequoia", "--assign", "a=GPU0"], /--assign/],
   [["audit", "--machine", "sequoia", "--isolate-nvlink=maybe"], /maybe/],
   [["audit", "--machine", "sequoia", "--isolate-nvlink="], /--isolate-nvlink/],
   [["plan", "--machine", "sequoia", "--assign", "a=GPU0", "--isolate-nvlink=2"], /2/],

@@ -75,7 +75,7 @@ export interface GroupsJson {
 export interface TopoJson {
   machine: string;
   virtual?: true;
-  gpus: { name: string; links: { number: number; state: string }[] }[];
+  gpus: { name: string; assignment?: string; links: { number: number; state: string }[] }[];
   matrix: string[][];
 }
 

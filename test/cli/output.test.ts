@@ -66,7 +66,11 @@ describe("topo", { concurrency: 4 }, () => {
         ["--capture", out, after],
       ] as const;
       for (const [option, name, expected] of sources) {
-        const ran = await linkfence("topo", option, name);
+        const whole = await linkfence("topo", option, name);
+        assert.ok(whole.stdout.startsWith(`${expected}\n`), whole.stdout);
+        const [of, drawn] = [parseTopoMatrix(expected), parseTopoMatrix(whole.stdout)];
+        assert.deepEqual(drawn, of, "the drawing below it is not taken for a matrix");
+        const ran = await linkfence("topo", option, name, "--format", "matrix");
         assert.equal(ran.stdout, expected);
         assert.equal(ran.stderr, `linkfence: ${machine} is virtual hardware\n`, "said where it is not in the matrix");
         const parsed = parseTopoMatrix(ran.stdout);
@@ -172,7 +176,7 @@ describe("standard output", { concurrency: 4 }, () => {
 
   const noScript = spawnSync("script", ["--version"]).error !== undefined && "script is not installed";
   test("a terminal gets colours, unless NO_COLOR says no", { skip: noScript }, async () => {
-    const command = `"${process.execPath}" "${MAIN}" audit --machine c4140`;
+    const command = `stty cols 400; "${process.execPath}" "${MAIN}" audit --machine c4140`;
     const onTerminal = (...environment: string[]) =>
       run("env", ["-u", "NO_COLOR", "-u", "CI", "TERM=xterm", ...environment, "script", "-qec", command, "/dev/null"]);
     const plain = await linkfence("audit", "--machine", "c4140");
