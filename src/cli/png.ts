@@ -90,8 +90,11 @@ function absent({ error }: { error?: Error }): boolean {
 }
 
 function failureOf(ran: ReturnType<typeof spawnSync>): string | undefined {
+  const errno = ran.error === undefined ? undefined : errnoOf(ran.error);
   if (absent(ran)) return undefined;
-  if (ran.error !== undefined) return errnoOf(ran.error) === "ETIMEDOUT" ? "took too long" : "could not be run";
+  if (errno === "ETIMEDOUT") return "took too long";
+  // It may have ended before it had read everything.
+  if (errno !== undefined && errno !== "EPIPE") return "could not be run";
   return ran.status === 0 ? undefined : "failed";
 }
 
