@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { errnoOf } from "../host/error.js";
+import { during } from "./during.js";
 import { UsageError } from "./failure.js";
 
 const LIMIT_MS = 60_000;
@@ -50,7 +51,9 @@ const CONVERTERS: readonly Converter[] = [
 export function toPng(svg: string, size: { width: number; height: number }): Buffer {
   const failed: string[] = [];
   for (const converter of CONVERTERS) {
-    const result = converter.pipe === undefined ? throughFiles(converter, svg, size) : throughPipe(converter, svg);
+    const result = during(`drawing with ${converter.program}`, () =>
+      converter.pipe === undefined ? throughFiles(converter, svg, size) : throughPipe(converter, svg),
+    );
     if (result instanceof Buffer) return result;
     if (result !== undefined) failed.push(`${converter.program} ${result}`);
   }
@@ -65,7 +68,8 @@ type Outcome = Buffer | string | undefined;
 
 function throughPipe({ program, pipe = [] }: Converter, svg: string): Outcome {
   const ran = spawnSync(program, pipe, { input: svg, timeout: LIMIT_MS, maxBuffer: LIMIT_BYTES });
-  return failureOf(ran) ?? (isPng(ran.stdout) ? ran.stdout : absent(ran) ? undefined : "wrote no PNG");
+  if (absent(ran)) return undefined;
+  return failureOf(ran) ?? (isPng(ran.stdout) ? ran.stdout : "wrote no PNG");
 }
 
 function throughFiles(
@@ -91,7 +95,6 @@ function absent({ error }: { error?: Error }): boolean {
 
 function failureOf(ran: ReturnType<typeof spawnSync>): string | undefined {
   const errno = ran.error === undefined ? undefined : errnoOf(ran.error);
-  if (absent(ran)) return undefined;
   if (errno === "ETIMEDOUT") return "took too long";
   // It may have ended before it had read everything.
   if (errno !== undefined && errno !== "EPIPE") return "could not be run";

@@ -2,7 +2,9 @@ import { accessSync, constants, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { Command } from "commander";
 import type { DeviceTree } from "../devicetree/tree.js";
+import { printable } from "../host/printable.js";
 import type { Assignment, Machine } from "../machine/machine.js";
+import { during } from "./during.js";
 import { UsageError } from "./failure.js";
 import { defaultStateDir } from "./serve/default_directory.js";
 
@@ -187,12 +189,15 @@ async function readMachine(options: SourceOptions): Promise<Machine> {
 
 async function readLinux(options: SourceOptions): Promise<Machine> {
   const { readHost } = await import("../host/sysfs_machine.js");
-  const machine = readHost(options.live === true ? "/" : (options.sysfs ?? "/"));
+  const root = options.live === true ? "/" : (options.sysfs ?? "/");
+  const machine = during(options.live === true ? "reading this host" : `reading ${printable(root)}`, () =>
+    readHost(root),
+  );
   // nvidia-smi would load the driver if nothing had; a GPU that it does not drive it cannot tell about.
   const driven = machine.functions.some((fn) => fn.driver === "nvidia");
   if (options.live !== true || options.nvlink !== undefined || !driven) return machine;
   const { runNvidiaSmi } = await import("../host/nvidia_smi.js");
-  const { nvlink, topo, unknown } = runNvidiaSmi();
+  const { nvlink, topo, unknown } = during("asking nvidia-smi where links end", () => runNvidiaSmi());
   const told = { ...machine, unknown: [...machine.unknown, ...unknown] };
   if (nvlink === undefined && topo === undefined) return told;
   const { applyNvlink } = await import("../machine/nvidia_smi.js");

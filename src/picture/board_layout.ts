@@ -1,10 +1,11 @@
 import type { Bar, Bundle, Column, Columns } from "./columns.js";
 import type { Look, Point } from "./drawing.js";
-import { BAR_NAME, SLOT_MARGIN, type Slot } from "./layout.js";
 import { isAssigned, type Picture, type PicturedGpu } from "./picture.js";
 import { BADGE, lineHeight, type Sheet } from "./sheet.js";
+import { BAR_NAME, SLOT_MARGIN, type Slot } from "./slots.js";
 import { columnsIn, fitted, textWidth } from "./text.js";
 import type { Wire, WireEnd } from "./wires.js";
+import { gpuTitle, wireData, wireTitle } from "./words.js";
 
 const OWNER_BAND = 22;
 const GROUP_BAND = 18;
@@ -390,38 +391,6 @@ function badgeText(numbers: readonly number[]): string {
 function lookOf({ state, findings }: Wire): Look {
   if (findings.length === 0) return state;
   return state === "unknown" ? "bad-unknown" : "bad";
-}
-
-const STATES: Record<Wire["state"], string> = {
-  up: "up",
-  "cut-one": "cut at one end",
-  "cut-both": "cut at both ends",
-  unknown: "not known",
-};
-
-function gpuTitle({ name, address, part, owner, group }: PicturedGpu): string {
-  const words = [name === address ? address : `${name} ${address}`, part];
-  if (owner !== undefined) words.push(`owner ${owner}`);
-  if (group !== undefined) words.push(`IOMMU group ${group.id}`);
-  return words.join(", ");
-}
-
-/** Where a wire's ends are, for a page that shows more of it: `GPU0:2 GPU1:0`. */
-function wireData({ ends, state }: Wire, { gpus }: Picture): Record<string, string> {
-  const link = ends.map((end) => `${gpus[end.gpu]?.name ?? ""}:${end.link ?? "?"}`).join(" ");
-  return { link, state };
-}
-
-function wireTitle({ ends, to, state, assumed, findings }: Wire, { gpus }: Picture): string {
-  const named = ends.map(({ gpu, link }) => `link ${link ?? "?"} of ${gpus[gpu]?.name ?? ""}`);
-  if (to?.kind === "switch") named.push(`NVSwitch ${to.name}`);
-  if (to?.kind === "bridge") named.push(`NPU bridge ${to.address}`);
-  if (to?.kind === "unknown") named.push("nobody knows where");
-  const notes = [
-    ...(assumed ? ["far end assumed"] : []),
-    ...(findings.length > 0 ? [`finding ${findings.join(", ")}`] : []),
-  ];
-  return `${named.join(" to ")}: ${STATES[state]}${notes.map((note) => `; ${note}`).join("")}`;
 }
 
 /** The last part of a node's path. */

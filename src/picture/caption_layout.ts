@@ -3,11 +3,13 @@ import type { Picture } from "./picture.js";
 import { BADGE, lineHeight, type Sheet } from "./sheet.js";
 import { columnsIn, textWidth, wrapped } from "./text.js";
 import type { WireState } from "./wires.js";
+import { STATES } from "./words.js";
 
 /** Findings beyond these are counted only. */
 const FINDINGS = 40;
 const OWNERS = 40;
 const SIZE = 12;
+const IN_ORDER: readonly WireState[] = ["up", "cut-one", "cut-both", "unknown"];
 
 /** Draws what the machine is called and where it was read; returns where to go on. */
 export function layHeading(sheet: Sheet, { machine, virtual, source }: Picture, margin: number, width: number): number {
@@ -20,20 +22,13 @@ export function layHeading(sheet: Sheet, { machine, virtual, source }: Picture, 
   return y + 10;
 }
 
-const STATES: [WireState, string][] = [
-  ["up", "up"],
-  ["cut-one", "cut at one end"],
-  ["cut-both", "cut at both ends"],
-  ["unknown", "not known"],
-];
-
 /** Draws the legend and the findings; returns where they end. */
 export function layCaption(sheet: Sheet, picture: Picture, margin: number, top: number, width: number): number {
   const legend = new Legend(sheet, margin, top, width);
   const { wires, owners, findings, gpus } = picture;
   const fine = wires.filter(({ to, findings: bad }) => to?.kind !== "none" && bad.length === 0);
   const states = new Set(fine.map(({ state }) => state));
-  for (const [state, label] of STATES) if (states.has(state)) legend.wire(state, label);
+  for (const state of IN_ORDER) if (states.has(state)) legend.wire(state, STATES[state]);
   if (wires.some(({ ends }) => ends.some(({ cut }) => cut))) legend.cross("cut here");
   const bad = new Set(wires.flatMap((wire) => (wire.findings.length > 0 ? [wire.state] : [])));
   if (bad.has("up")) legend.wire("bad", "up, must not be");

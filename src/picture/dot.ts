@@ -3,6 +3,7 @@ import { isAssigned, type Picture, type PicturedGpu } from "./picture.js";
 import { ownerColour } from "./svg_style.js";
 import { shown } from "./text.js";
 import type { Wire } from "./wires.js";
+import { STATES } from "./words.js";
 
 /** The picture as source for Graphviz: `dot -Tsvg`, or whatever else draws graphs. */
 export function toDot(picture: Picture): string {
@@ -46,15 +47,19 @@ function gpuNode(id: string, { name, address, part, owner, group }: PicturedGpu,
 
 const STYLES: Record<Wire["state"], string> = {
   up: "style=bold",
-  "cut-one": 'style=dashed, label="cut at one end"',
-  "cut-both": 'style=dotted, label="cut at both ends"',
-  unknown: 'style=dashed, label="not known"',
+  "cut-one": "style=dashed",
+  "cut-both": "style=dotted",
+  unknown: "style=dashed",
 };
 
 function wireLine({ ends, to, state, findings }: Wire, index: number, picture: Picture): string {
   const [a, b] = ends;
   const far = b === undefined ? farNode(to, index, picture) : `gpu${b.gpu}`;
-  const attributes = [STYLES[state], `taillabel="${a.link ?? "?"}"`];
+  const attributes = [
+    STYLES[state],
+    ...(state === "up" ? [] : [`label="${STATES[state]}"`]),
+    `taillabel="${a.link ?? "?"}"`,
+  ];
   if (b !== undefined) attributes.push(`headlabel="${b.link ?? "?"}"`, "constraint=false");
   if (findings.length > 0)
     attributes.push('color="#d55e00"', 'fontcolor="#d55e00"', `xlabel="finding ${findings.join(", ")}"`);

@@ -5,6 +5,7 @@ import type { Drawing } from "./drawing.js";
 import type { Picture } from "./picture.js";
 import { rowsOf } from "./rows.js";
 import { Sheet } from "./sheet.js";
+import { BAR_NAME, SLOT_MARGIN, type Slot } from "./slots.js";
 import { columns, shown } from "./text.js";
 import { type PlacedNode, placeTree } from "./tree_layout.js";
 
@@ -18,10 +19,6 @@ const SOCKET_HEAD = 24;
 const NODE_HEIGHT = 22;
 const NODE_GAP = 8;
 const GPU_MIN = 144;
-/** Left and right of a GPU's box in its slot: where areas and outlines run. */
-export const SLOT_MARGIN = 14;
-/** Columns that the name of an NVSwitch may take. */
-export const BAR_NAME = 32;
 
 /** Works out where everything is. Texts never meet, nor any box that is not theirs, whatever the machine is. */
 export function layOut(picture: Picture): Drawing {
@@ -56,13 +53,6 @@ export function layOut(picture: Picture): Drawing {
 /** The room that each GPU takes, by what leaves it downwards. */
 function slotWidths({ columns }: Columns, pitch: number): number[] {
   return columns.map((own) => Math.max(GPU_MIN, own.length * pitch + 16) + 2 * SLOT_MARGIN);
-}
-
-/** Where each GPU's slot is, and in which socket. */
-export interface Slot {
-  left: number;
-  right: number;
-  socket: number;
 }
 
 function slotsOf(sockets: readonly PlacedNode[], offset: number): Slot[] {

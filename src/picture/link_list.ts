@@ -4,18 +4,12 @@ import type { Picture } from "./picture.js";
 import { columns, fitted, shown, wrapped } from "./text.js";
 import type { Piece, SignSet, TextStyle } from "./text_canvas.js";
 import type { WireState } from "./wires.js";
+import { STATES } from "./words.js";
 
 /** More lines than these are counted only. */
 const LINES = 200;
 const NAME = 14;
 const NUMBERS = 16;
-
-const STATES: Record<WireState, string> = {
-  up: "up",
-  "cut-one": "cut at one end",
-  "cut-both": "cut at both ends",
-  unknown: "not known",
-};
 
 /** A line of the list before it is laid out. */
 interface Entry {
