@@ -55,18 +55,21 @@ const STYLES: Record<Wire["state"], string> = {
 function wireLine({ ends, to, state, findings }: Wire, index: number, picture: Picture): string {
   const [a, b] = ends;
   const far = b === undefined ? farNode(to, index, picture) : `gpu${b.gpu}`;
+  const words = [
+    ...(state === "up" ? [] : [STATES[state]]),
+    ...(findings.length > 0 ? [`finding ${findings.join(", ")}`] : []),
+  ];
   const attributes = [
     STYLES[state],
-    ...(state === "up" ? [] : [`label="${STATES[state]}"`]),
     `taillabel="${a.link ?? "?"}"`,
+    ...(b === undefined ? [] : [`headlabel="${b.link ?? "?"}"`, "weight=0"]),
+    // As label, some versions of Graphviz lose the way between two nodes of one rank.
+    ...(words.length > 0 ? [`xlabel="${words.join(", ")}"`] : []),
+    ...(findings.length > 0 ? ['color="#d55e00"', 'fontcolor="#d55e00"'] : []),
   ];
-  if (b !== undefined) attributes.push(`headlabel="${b.link ?? "?"}"`, "constraint=false");
-  if (findings.length > 0)
-    attributes.push('color="#d55e00"', 'fontcolor="#d55e00"', `xlabel="finding ${findings.join(", ")}"`);
   const line = `  gpu${a.gpu} -- ${far} [${attributes.join(", ")}];`;
-  return far.startsWith("end")
-    ? `  ${far} [shape=plaintext, label="${to?.kind === "none" ? "nothing" : "?"}"];\n${line}`
-    : line;
+  const end = to?.kind === "none" ? "nothing" : "?";
+  return far.startsWith("end") ? `  ${far} [shape=plaintext, label="${end}"];\n${line}` : line;
 }
 
 function farNode(to: Wire["to"], index: number, { switches, bridges }: Picture): string {

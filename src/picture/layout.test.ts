@@ -46,7 +46,7 @@ describe("no label meets another, or a box that is not its own, or a wire", () =
       fc.property(anyMachine, ({ machine, assignments }) => {
         assert.deepEqual(overlaps(layOut(pictureOf(machine, assignments))), []);
       }),
-      { numRuns: 200 },
+      { numRuns: 120 },
     );
   });
 
