@@ -6,7 +6,7 @@ import type { Picture } from "./picture.js";
 import { rowsOf } from "./rows.js";
 import { Sheet } from "./sheet.js";
 import { BAR_NAME, SLOT_MARGIN, type Slot } from "./slots.js";
-import { columns, shown } from "./text.js";
+import { columns, shown, textWidth } from "./text.js";
 import { type PlacedNode, placeTree } from "./tree_layout.js";
 
 const MARGIN = 16;
@@ -101,13 +101,13 @@ function pitchOf({ wires, bridges }: Picture): number {
   let most = 9;
   for (const { ends } of wires) for (const { link } of ends) most = Math.max(most, link ?? 0);
   for (const { linkIndex } of bridges) most = Math.max(most, linkIndex);
-  return Math.max(16, Math.ceil(String(most).length * 6.1) + 4);
+  return Math.max(16, textWidth(String(most), 10) + 4);
 }
 
 /** What the names of NVSwitches need beside the diagram, with a badge each. */
 function gutterWidth(names: readonly string[]): number {
   const longest = names.reduce((most, name) => Math.max(most, columns(shown(`NVSwitch ${name}`))), 0);
-  return longest === 0 ? 0 : Math.ceil(Math.min(longest, BAR_NAME) * 11 * 0.61) + 40;
+  return longest === 0 ? 0 : textWidth("m".repeat(Math.min(longest, BAR_NAME)), 11) + 40;
 }
 
 /** Title and description for those who do not see the picture. */

@@ -34,7 +34,7 @@ const STYLES: Record<Exclude<Look, `owner-${number}`>, Style> = {
   stem: line(1.5, "#8a96a2", "#63707d"),
   up: line(2.6, "#1b2733", "#e6edf3"),
   "cut-one": line(1.6, "#5b6672", "#9aa7b4", { "stroke-dasharray": "9 5" }),
-  "cut-both": line(1.6, "#8a96a2", "#71808e", { "stroke-dasharray": "2 5" }),
+  "cut-both": line(1.6, "#727e8a", "#7d8b99", { "stroke-dasharray": "2 5" }),
   unknown: line(2, "#5b6672", "#9aa7b4", { "stroke-dasharray": "9 4 2 4" }),
   bad: line(3, "#d55e00", "#ff8a3d"),
   "bad-unknown": line(3, "#d55e00", "#ff8a3d", { "stroke-dasharray": "9 4 2 4" }),

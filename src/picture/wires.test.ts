@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { gpu, machineOf, to, withMask } from "../../test/made_up_machine.js";
-import type { Gpu, Machine } from "../machine/machine.js";
+import type { Bridge, FarEnd, Gpu, Machine } from "../machine/machine.js";
 import { LINK_DISABLE } from "../machine/part.js";
 import { pictureOf } from "./picture.js";
 
-const [A, B] = ["0000:41:00.0", "0000:42:00.0"];
+const [A, B, C] = ["0000:41:00.0", "0000:42:00.0", "0006:00:00.0"];
 const CUT_0 = 0x00010000;
 
 /** Two GPUs with one link between them. */
@@ -45,6 +45,16 @@ describe("a wire's state", () => {
       assert.equal(state(pair({ a: says(word), b: says(word) })), "unknown", word);
     }
     assert.equal(state(pair({ a: (one) => says("unknown")(cut(one)) })), "cut-one", "nor up against evidence");
+  });
+
+  test("is never cut by a word on the way to anything else either", () => {
+    const far: FarEnd[] = [{ kind: "switch", switch: "s" }, { kind: "bridge", bridge: C }, { kind: "unknown" }];
+    const one = says("cut")(gpu(A, "GPU0", far));
+    const bridges: Bridge[] = [{ address: C, gpu: A, linkIndex: 0, npu: "npu0", origin: "wiring" }];
+    const states = (machine: Machine) => pictureOf(machine).wires.map((wire) => wire.state);
+    assert.deepEqual(states(machineOf([one], { bridges })), ["unknown", "unknown", "unknown"]);
+    const cutOff = withMask(one, 0x00070000);
+    assert.deepEqual(states(machineOf([cutOff], { bridges })), ["cut-one", "cut-one", "cut-one"]);
   });
 
   test("is not known where only one of two links that may meet is cut", () => {
