@@ -84,6 +84,19 @@ describe("80 columns are enough", () => {
     assert.ok(Math.max(...list.map(columns)) <= 80);
   });
 
+  test("and one too large is not drawn first: a mesh of 140 GPUs took all memory", () => {
+    const address = (index: number) => `0000:${(index + 16).toString(16)}:00.0`;
+    const gpus = Array.from({ length: 140 }, (_, index) => {
+      const peers = Array.from({ length: 139 }, (_, place) => (place < index ? place : place + 1));
+      return gpu(
+        address(index),
+        `GPU${index}`,
+        peers.map((peer) => to(address(peer), index < peer ? index : index - 1)),
+      );
+    });
+    assert.equal(textDrawing(pictureOf(machineOf(gpus)), UNICODE_SIGNS, 80), undefined);
+  });
+
   test("whatever the machine is, and no line is taken for one of nvidia-smi's matrix", () => {
     fc.assert(
       fc.property(anyMachine, ({ machine, assignments }) => {

@@ -23,6 +23,8 @@ export function textDrawing(picture: Picture, signs: SignSet, width: number): Pi
 function drawnIn(picture: Picture, signs: SignSet, width: number): Piece[][] | undefined {
   const boxWidths = widthsOf(picture);
   const rows = rowsOf(picture, (gpu) => (boxWidths[gpu] ?? 0) + GAP, width + GAP);
+  // Asked before anything is drawn: a large machine's drawing is larger than memory.
+  if (rows.some((row) => widthsOf(row).reduce((sum, box) => sum + box + GAP, -GAP) > width)) return undefined;
   const lines: Piece[][] = [];
   for (const row of rows) {
     const drawn = new TextRow(row, signs).draw();
@@ -49,8 +51,9 @@ function endsOf(picture: Picture): { bonds: Bond[]; bars: SwitchBond[]; rows: nu
   const bars = switchBondsOf(picture);
   const joining = bonds.filter(({ gpus }) => gpus.length === 2);
   const packed = packRows(joining.map(({ gpus }) => ({ from: gpus[0] ?? 0, to: gpus[1] ?? 0 })));
-  const rows = bonds.map((bond) => packed[joining.indexOf(bond)] ?? -1);
-  const depth = Math.max(-1, ...packed) + 1;
+  const rowOf = new Map(joining.map((bond, index) => [bond, packed[index]]));
+  const rows = bonds.map((bond) => rowOf.get(bond) ?? -1);
+  const depth = packed.reduce((most, row) => Math.max(most, row + 1), 0);
   const nets = [
     ...bonds.map(({ gpus }, index) => ({ slots: gpus, depth: rows[index] ?? 0 })),
     ...bars.flatMap(({ gpus }, bar) => gpus.map(({ gpu }) => ({ slots: [gpu], depth: depth + bar }))),
@@ -94,7 +97,7 @@ class TextRow {
     const bottom = this.#gpus();
     const places = this.#places(ends, bottom);
     const first = bottom + 2;
-    const depth = Math.max(-1, ...rows) + 1;
+    const depth = rows.reduce((most, row) => Math.max(most, row + 1), 0);
     const place = (net: number, end: number) => places.get(`${net} ${end}`) ?? 0;
     let net = bonds.length;
     const bonded = bonds.map((bond, index) => ({ bond, index, row: rows[index] ?? -1 }));

@@ -1,6 +1,7 @@
 import { ownersOf } from "../../isolation/assignment.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
 import type { Picture } from "../../picture/picture.js";
+import { during } from "../during.js";
 import { UsageError } from "../failure.js";
 import { heading } from "../heading.js";
 import { jsonText, terminalColumns, terminalIsUnicode, writeLines } from "../output.js";
@@ -117,10 +118,13 @@ async function drawn(
   }
   const { layOut } = await import("../../picture/layout.js");
   const { toSvg } = await import("../../picture/svg.js");
-  const drawing = layOut(picture);
-  if (format === "svg") return toSvg(drawing);
+  const { drawing, svg } = during(`drawing ${picture.wires.length} links`, () => {
+    const laidOut = layOut(picture);
+    return { drawing: laidOut, svg: toSvg(laidOut) };
+  });
+  if (format === "svg") return svg;
   const { toPng } = await import("../png.js");
-  return toPng(toSvg(drawing), drawing);
+  return toPng(svg, drawing);
 }
 
 function linksOf({ gpus }: Machine): number {
