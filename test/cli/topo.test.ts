@@ -98,11 +98,11 @@ describe("topo as a picture", { concurrency: 2 }, () => {
   test("more links than anybody could see are no picture, and the matrix comes without one", async () => {
     const file = folder.file(
       "crowd.json",
-      writeCapture(boardsOf(140, { gpus: 8, switches: 18 }), new Date().toISOString()),
+      writeCapture(boardsOf(128, { gpus: 8, switches: 20 }), new Date().toISOString()),
     );
     assert.match(
       refused(await linkfence("topo", "--capture", file, "--format", "svg"), "crowd"),
-      /20160 links are too many/,
+      /20480 links are too many/,
     );
     const { status, stdout } = await linkfence("topo", "--capture", file);
     assert.equal(status, 0);
