@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 /** What linkfence needs when it runs: its dependencies, and theirs. */
-const PACKAGES = ["koffi", "@koromix", "commander", "valibot"];
+const PACKAGES = ["koffi", "@koromix", "commander", "valibot", "d3-hierarchy"];
 
 /**
  * What a guest gets to run its programs with: linkfence as it is built, the packages it uses, and
