@@ -2,16 +2,15 @@
 const CLEAR = "\r\u001b[K";
 
 /**
- * Does what may take a while, and says so meanwhile: on standard error, in one line that goes away afterwards, and on a
- * terminal only.
+ * Does what may take a while, and says so meanwhile: on standard error, in one line that goes away afterwards, and only on a
+ * terminal that can take a line away.
  */
 export function during<Result>(what: string, work: () => Result): Result {
-  if (process.stderr.isTTY !== true) return work();
-  const dumb = process.env.TERM === "dumb";
-  process.stderr.write(dumb ? `${what} ...\n` : `${CLEAR}${what} ...`);
+  if (process.stderr.isTTY !== true || process.env.TERM === "dumb") return work();
+  process.stderr.write(`${CLEAR}${what} ...`);
   try {
     return work();
   } finally {
-    if (!dumb) process.stderr.write(CLEAR);
+    process.stderr.write(CLEAR);
   }
 }
