@@ -34,7 +34,8 @@ function q35(options: VmOptions): Platform {
   // With ACPI hotplug, QEMU's ports show neither a present device nor an active link, and Linux takes what it has just
   // reset behind one for gone.
   args.push("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off", "-serial", "chardev:job");
-  const kernelArguments = ["console=ttyS0", "linkfence.line=ttyS1"];
+  // Emulated on a busy machine, the timer may not tick while the kernel looks whether it does, which is a panic.
+  const kernelArguments = ["console=ttyS0", "linkfence.line=ttyS1", "no_timer_check"];
   if (options.sharedMemory) {
     const size = memory(options);
     args.push("-object", `memory-backend-memfd,id=memory,size=${size},share=on`, "-machine", "memory-backend=memory");
