@@ -2,11 +2,12 @@
 // One sequence again, or a few steps of it: npm run fuzz -- --seed N --sequences 1 [--steps 3,17]
 // Exit status: 0 nothing found, 1 something found, with the command that shows it again.
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { root } from "./setup.mjs";
+import { endOf, reached } from "./watched.mjs";
 
 const text = { type: "string" };
 const { values } = parseArgs({ options: { seed: text, seconds: text, sequences: text, steps: text } });
@@ -20,33 +21,11 @@ const directory = mkdtempSync(join(tmpdir(), "linkfence-fuzz-run-"));
 const progress = join(directory, "progress");
 
 /** Attacks in a process of its own. Resolves to what was found and by which sequence. */
-function attack(seed, sequences, seconds, steps, stdio) {
+async function attack(seed, sequences, seconds, steps, stdio) {
   const script = join(root, "test/fuzz/vfio_user.ts");
   const args = [progress, seed, sequences, seconds, ...(steps === undefined ? [] : [steps.join(",")])];
   const child = spawn(process.execPath, ["--import", "tsx", script, ...args.map(String)], { cwd: root, stdio });
-  let last = "";
-  let hangs = false;
-  const watchdog = setInterval(() => {
-    const now = reached();
-    hangs ||= now === last;
-    if (hangs) child.kill("SIGKILL");
-    last = now;
-  }, PATIENCE);
-  return new Promise((resolve) => {
-    child.on("exit", (status, signal) => {
-      clearInterval(watchdog);
-      const found = hangs ? "hang" : signal !== null ? `death by ${signal}` : status !== 0 ? "finding" : undefined;
-      resolve({ found, sequence: Number(reached()) });
-    });
-  });
-}
-
-function reached() {
-  try {
-    return readFileSync(progress, "utf8").trim();
-  } catch {
-    return "";
-  }
+  return { found: await endOf(child, progress, PATIENCE), sequence: Number(reached(progress)) };
 }
 
 /** As few steps as do it too: leaves out ever smaller runs of them as long as something is still found. */
@@ -72,7 +51,7 @@ async function main() {
   console.log(`seed ${seed}`);
   const { found, sequence } = await attack(seed, sequences, seconds, given, "inherit");
   if (found === undefined) return 0;
-  if (reached() === "") return 1;
+  if (reached(progress) === "") return 1;
   console.error(`${found} in sequence ${sequence}`);
   if (given !== undefined) return 1;
   const all = Array.from({ length: MAX_STEPS }, (_, step) => step);

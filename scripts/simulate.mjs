@@ -2,11 +2,12 @@
 // One life again, or some steps of it: npm run simulate -- --seed N --runs 1 [--steps 3,17-20]
 // Exit status: 0 nothing found, 1 something found, with the command that shows it again, 2 bad arguments.
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { root } from "./setup.mjs";
+import { endOf, reached } from "./watched.mjs";
 
 /** A life takes a fraction of a second; after this many milliseconds without another it hangs. */
 const PATIENCE = 60_000;
@@ -43,36 +44,14 @@ const MEMORY = "/dev/shm";
 const directory = mkdtempSync(join(existsSync(MEMORY) ? MEMORY : tmpdir(), "linkfence-simulate-"));
 const progress = join(directory, "progress");
 
-function reached() {
-  try {
-    return readFileSync(progress, "utf8").trim();
-  } catch {
-    return "";
-  }
-}
-
 /** Simulates in a process of its own. Resolves to what was found, if anything, and in which life. */
-function simulate(seed, runs, seconds, steps, stdio) {
+async function simulate(seed, runs, seconds, steps, stdio) {
   const args = [progress, seed, runs, seconds, ...(steps === undefined ? [] : [steps])].map(String);
   const child = spawn(process.execPath, ["--import", "tsx", join(root, "test/simulation/run.ts"), ...args], {
     cwd: root,
     stdio,
   });
-  let last = "";
-  let hangs = false;
-  const watchdog = setInterval(() => {
-    const now = reached();
-    hangs ||= now === last;
-    if (hangs) child.kill("SIGKILL");
-    last = now;
-  }, PATIENCE);
-  return new Promise((resolve) => {
-    child.on("exit", (status, signal) => {
-      clearInterval(watchdog);
-      const found = hangs ? "a hang" : signal !== null ? `death by ${signal}` : status !== 0 ? "a finding" : undefined;
-      resolve({ found, life: Number(reached()) });
-    });
-  });
+  return { found: await endOf(child, progress, PATIENCE), life: Number(reached(progress)) };
 }
 
 /** `3,4,5,9` as `3-5,9`. */
@@ -112,7 +91,7 @@ async function main() {
   const { found, life } = await simulate(seed, runs, seconds, steps, "inherit");
   if (found === undefined) return 0;
   console.error(`${found} in the life of seed ${life}`);
-  if (steps !== undefined || reached() === "") return 1;
+  if (steps !== undefined || reached(progress) === "") return 1;
   console.error(`again: npm run simulate -- --seed ${life} --runs 1`);
   if ((await simulate(life, 1, 60, undefined, "ignore")).found === undefined) {
     console.error(`alone it is not found; with those before it: --seed ${seed} --runs ${life - seed + 1}`);

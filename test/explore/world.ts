@@ -1,3 +1,4 @@
+import { strategyFor } from "../../src/fence/strategy.js";
 import type { Assignment, Machine } from "../../src/machine/machine.js";
 import { LINK_DISABLE, NV_PMC_ENABLE } from "../../src/machine/part.js";
 import type { PciAddress } from "../../src/pci/address.js";
@@ -115,7 +116,7 @@ export class World {
     if (this.faults >= this.scenario.faults) return [];
     const lastProof = new Map<PciAddress, number>();
     accesses.forEach(({ gpu, kind, offset }, at) => {
-      if (kind === "register read" && this.#cutsLinks(offset)) lastProof.set(gpu, at);
+      if (kind === "register read" && this.#cutsLinks(gpu, offset)) lastProof.set(gpu, at);
     });
     return accesses.flatMap(({ gpu, kind }, at): Deviation[] => {
       if (kind === "config read") return [{ at, fault: "all ones" }];
@@ -129,8 +130,8 @@ export class World {
     });
   }
 
-  #cutsLinks(offset: number): boolean {
-    return offset === LINK_DISABLE || (offset >= 0xa00000 && offset < 0xb00000);
+  #cutsLinks(gpu: PciAddress, offset: number): boolean {
+    return strategyFor(this.hardware.vm.gpu(gpu).gpu.part)?.guarded.some((each) => each.offset === offset) === true;
   }
 
   #hardwareActions(): Action[] {
