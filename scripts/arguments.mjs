@@ -11,7 +11,7 @@ export function given(program, options) {
   try {
     return parseArgs({ options }).values;
   } catch (error) {
-    return refuse(program, error.message);
+    return refuse(program, error.message.split("\n")[0]);
   }
 }
 
