@@ -41,7 +41,7 @@ const IMPORT = /(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']/g;
 export function breaches(src) {
   const found = [];
   for (const entry of readdirSync(src, { withFileTypes: true, recursive: true })) {
-    if (!entry.isFile() || !entry.name.endsWith(".ts") || entry.name.endsWith(".test.ts")) continue;
+    if (!entry.isFile() || !/\.tsx?$/.test(entry.name) || /\.test\.tsx?$/.test(entry.name)) continue;
     const file = join(entry.parentPath ?? entry.path, entry.name);
     const [room] = relative(src, file).split("/");
     const rule = MAY_IMPORT[room];

@@ -23,7 +23,7 @@ export async function runChecks(program, checks, names) {
     process.exit(2);
   }
   // The guests run what is built: they have no compiler.
-  ensureBuilt();
+  await ensureBuilt();
   const wanted = names.length > 0 ? names : Object.keys(checks);
   const alone = wanted.length === 1 ? wanted : wanted.filter((name) => checks[name].alone);
   const waiting = wanted.filter((name) => !alone.includes(name));

@@ -28,20 +28,22 @@ export function ensureInstalled() {
   run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
 }
 
-export function ensureBuilt() {
+export async function ensureBuilt() {
   ensureInstalled();
   const main = join(root, "dist/cli/main.js");
   if (existsSync(main) && statSync(main).mtimeMs >= newest(join(root, "src"))) return;
   console.error("building ...");
-  build();
+  await build();
 }
 
-export function build() {
+export async function build() {
   run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json"]);
+  const { buildPage } = await import("./page.mjs");
+  await buildPage(root);
   chmodSync(join(root, "dist/cli/main.js"), 0o755);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   ensureInstalled();
-  build();
+  await build();
 }

@@ -12,7 +12,7 @@ const files = ["src", "test", "scripts"]
       join(entry.parentPath ?? entry.path, entry.name),
     ),
   )
-  .filter((file) => /\.test\.(ts|mjs)$/.test(file))
+  .filter((file) => /\.test\.(tsx?|mjs)$/.test(file))
   .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
   .sort();
 if (files.length === 0) {

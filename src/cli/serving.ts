@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
 import { defaultSocketDir, defaultStateDir } from "./serve/default_directory.js";
-import { addIntentOptions } from "./source.js";
+import { addIntentOptions, collect } from "./source.js";
 
 /** Adds `serve` and the commands that talk to it. Their code is loaded when they run. */
 export function registerServing(program: Command, addWithSource: (name: string, description: string) => Command): void {
@@ -23,6 +23,12 @@ export function registerServing(program: Command, addWithSource: (name: string, 
     .option("--yes", "really do it on a live host")
     .option("--allow-in-use", "take functions of a live host although it uses them")
     .option("--trust-vmm", "on a live host: BARs at memory speed, by a descriptor with which the VMM could do more")
+    .option("--http <host:port>", "show it in a browser, with an API and metrics; 127.0.0.1:8080, say")
+    .option(
+      "--http-name <name>",
+      "what others call this host; lets --http listen beyond loopback; may be repeated",
+      collect,
+    )
     .addOption(
       new Option("--print <form>", "what to paste, for each assignment").choices(["qemu", "libvirt"]).default("qemu"),
     )

@@ -235,6 +235,7 @@ function once(value: string, previous?: string): string {
   return value;
 }
 
-function collect(value: string, previous: string[] = []): string[] {
+/** Of an option that may be repeated. */
+export function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value];
 }

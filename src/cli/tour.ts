@@ -12,7 +12,7 @@ import { EXIT_FINDING } from "./failure.js";
 import { paint, writeLines } from "./output.js";
 import { progressLine } from "./progress_line.js";
 import { shellWord } from "./serve/qemu_arguments.js";
-import { TextReporter } from "./serve/reporter.js";
+import { type SiteAddress, TextReporter } from "./serve/reporter.js";
 import type { ServerStatus } from "./serve/server_status.js";
 import { matrixLines } from "./topology_matrix.js";
 
@@ -78,9 +78,9 @@ class TourReporter extends TextReporter {
   /** Said already. */
   override onBegin(): void {}
 
-  override onReady(status: ServerStatus): void {
+  override onReady(status: ServerStatus, site?: SiteAddress): void {
     writeLines(afterLines(asRead(this.#described, status), this.#plan));
-    super.onReady(status);
+    super.onReady(status, site);
   }
 
   protected override nextLines({ socketDir }: ServerStatus): string[] {

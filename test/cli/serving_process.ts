@@ -41,9 +41,15 @@ export class ServingProcess {
   /** Starts `linkfence serve --json`, and waits until it is ready. */
   static async ready(...args: string[]): Promise<ServingProcess & { ready: ReadyJson }> {
     const server = new ServingProcess([MAIN, "serve", "--json", ...args]);
-    await server.line(() => true);
-    const first = server.events()[0];
-    assert.equal(first?.event, "ready", JSON.stringify(first));
+    let first: EventJson | undefined;
+    try {
+      await server.line(() => true);
+      first = server.events()[0];
+      assert.equal(first?.event, "ready", JSON.stringify(first));
+    } catch (error) {
+      await server.end("SIGKILL");
+      throw error;
+    }
     return Object.assign(server, { ready: first as unknown as ReadyJson });
   }
 

@@ -3,6 +3,7 @@ import { memlockLimit } from "../../host/vfio/memlock_limit.js";
 import type { Plan } from "../../isolation/plan.js";
 import type { Machine } from "../../machine/machine.js";
 import { MAX_SOCKET_PATH } from "../../os/index.js";
+import type { HttpSettings } from "../../web/http_address.js";
 import { UsageError } from "../failure.js";
 import { heading } from "../heading.js";
 import { requireRoot } from "../live/require_root.js";
@@ -36,6 +37,8 @@ export interface ServeCommandOptions extends SourceOptions {
   trustVmm?: boolean;
   allowInUse?: boolean;
   print: PrintForm;
+  http?: string;
+  httpName?: string[];
 }
 
 const GIB = 2 ** 30;
@@ -49,6 +52,7 @@ export async function runServe(
   reporter: Reporter = options.json === true ? new JsonReporter(options.print) : new TextReporter(options.print),
 ): Promise<number> {
   refuseForeignOptions(options);
+  const http = await readHttp(options);
   const socketDir = directoryPath(options.socketDir, "--socket-dir");
   const stateDir = directoryPath(options.stateDir, "--state-dir");
   const described = await readSource(options);
@@ -63,6 +67,7 @@ export async function runServe(
     stateDir,
     group: options.socketGroup === undefined ? undefined : findSocketGroup(options.socketGroup),
     form: options.print,
+    ...(http !== undefined && { http }),
   };
   if (options.live !== true) {
     const data = {
@@ -81,6 +86,16 @@ export async function runServe(
   warnOfMemlock();
   const data = { ...common, trustVmm: options.trustVmm === true };
   return serveUntilSignal({ data, ...where, allowInUse }, reporter);
+}
+
+/** @throws UsageError */
+async function readHttp({ http, httpName }: ServeCommandOptions): Promise<HttpSettings | undefined> {
+  if (http === undefined) {
+    if (httpName !== undefined) throw new UsageError("--http-name is for --http only");
+    return undefined;
+  }
+  const { readHttpSettings } = await import("../../web/http_address.js");
+  return readHttpSettings(http, httpName);
 }
 
 /** Guest memory is pinned, all of it. */

@@ -68,6 +68,8 @@ export class AssignedFunctions {
     switch (request.kind) {
       case "status":
         return this.#status(server);
+      case "seen":
+        return this.#seen().gpus;
       case "check":
         this.#check(request.assignments, server);
         return undefined;

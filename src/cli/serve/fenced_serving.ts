@@ -2,7 +2,7 @@ import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../../fence/error.js";
 import type { Ledger, LedgerDriver } from "../../fence/ledger.js";
-import type { Assignment, Machine } from "../../machine/machine.js";
+import type { Assignment, Gpu, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
 // Not the index: this thread needs neither a server nor a client of its own.
 import { type RunningServer, type StartOptions, startServer } from "../../vfio-user/running_server.js";
@@ -18,7 +18,7 @@ import { LockFile } from "./lock_file.js";
 import type { LiveServingData, Request, ServingEvent, ServingStatus, VirtualServingData } from "./messages.js";
 import { PrivateDirectory } from "./private_directory.js";
 import type { ServerStatus, WorkerEvent } from "./server_status.js";
-import { type PrintForm, servedJson, statusJson } from "./serving_json.js";
+import { type PrintForm, type ServedJson, type StatusJson, servedJson, statusJson } from "./serving_json.js";
 import type { SocketGroup } from "./socket_group.js";
 import { socketPath } from "./socket_names.js";
 
@@ -132,7 +132,7 @@ export class FencedServing {
         onNews: (news) => this.#tell(news as ServingEvent),
       });
       const control = this.#parts.listen(controlPath(data.socketDir), (request, onProgress) =>
-        this.#answer(request, onProgress),
+        this.answer(request, onProgress),
       );
       this.#undo.push(() => control.close());
       return await this.status();
@@ -148,6 +148,29 @@ export class FencedServing {
     const { data, stateDir } = this.#settings;
     const where = { socketDir: data.socketDir, stateDir };
     return { ...status, pid: process.pid, startedAt: this.#startedAt, ...where, ledger: this.#ledger };
+  }
+
+  /** The machine's GPUs with what their registers say at this moment. */
+  async seen(): Promise<Gpu[]> {
+    return (await this.#call({ kind: "seen" })) as Gpu[];
+  }
+
+  /**
+   * Carries out what was asked for on the control socket, or elsewhere.
+   * @param onProgress told of each step, a line each
+   * @throws UsageError when it is refused; nothing has changed then
+   */
+  async answer(request: ControlRequest, onProgress: (line: string) => void): Promise<StatusJson | ServedJson> {
+    const { data, form } = this.#settings;
+    if (request.command === "status") return statusJson(await this.status());
+    const change: Change =
+      request.command === "assign"
+        ? (current) => changedAssignments(data.machine, current, request.assign)
+        : (current) => {
+            this.#refuseOtherMachine(request.machine);
+            return withoutAssignment(current, request.name);
+          };
+    return servedJson(await this.#inTurn(onProgress, change), form);
   }
 
   /**
@@ -205,19 +228,6 @@ export class FencedServing {
     const ledger = ledgerOf(data.machine, assignments, old, new Date().toISOString(), taken);
     await saveLedger(stateDir, ledger);
     this.#ledger = ledger;
-  }
-
-  async #answer(request: ControlRequest, onProgress: (line: string) => void): Promise<unknown> {
-    const { data, form } = this.#settings;
-    if (request.command === "status") return statusJson(await this.status());
-    const change: Change =
-      request.command === "assign"
-        ? (current) => changedAssignments(data.machine, current, request.assign)
-        : (current) => {
-            this.#refuseOtherMachine(request.machine);
-            return withoutAssignment(current, request.name);
-          };
-    return servedJson(await this.#inTurn(onProgress, change), form);
   }
 
   /** One change at a time: each begins from what the last has left. */

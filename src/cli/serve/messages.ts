@@ -37,6 +37,8 @@ export interface LiveServingData extends ServingData {
 export type Request =
   /** Has a {@link ServingStatus}, at once. */
   | { kind: "status" }
+  /** Has the machine's GPUs (`Gpu[]`) with what their registers say now, at once. */
+  | { kind: "seen" }
   /** Throws what `assign` would refuse at this moment, and touches nothing. */
   | { kind: "check"; assignments: Assignment[] }
   /**

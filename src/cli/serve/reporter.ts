@@ -1,7 +1,7 @@
 import type { FenceStep } from "../../fence/progress.js";
 import type { Machine } from "../../machine/machine.js";
 import { heading } from "../heading.js";
-import { writeLines } from "../output.js";
+import { paint, writeLines } from "../output.js";
 import { BoundedOutput } from "./bounded_output.js";
 import type { ToldEvent } from "./event_limit.js";
 import { shellWord } from "./qemu_arguments.js";
@@ -9,13 +9,19 @@ import type { ServerStatus } from "./server_status.js";
 import { eventJson, type PrintForm, servedJson } from "./serving_json.js";
 import { clock, eventLine, pasteLines, servedLines } from "./serving_text.js";
 
+/** Where the page is, and what its changes need. */
+export interface SiteAddress {
+  url: string;
+  token: string;
+}
+
 /** What hears of everything that a server does, in order. */
 export interface Reporter {
   /** This machine is about to be fenced. */
   onBegin(machine: Machine): void;
   onEvent(event: ToldEvent): void;
-  /** Everything is fenced, and every socket can be connected to. */
-  onReady(status: ServerStatus): void;
+  /** Everything is fenced, and every socket can be connected to. `site`: where the page is, if there is one. */
+  onReady(status: ServerStatus, site?: SiteAddress): void;
   /** Other assignments are served now. */
   onChange(status: ServerStatus): void;
   /** Nothing is served any more. */
@@ -40,10 +46,12 @@ export class JsonReporter implements Reporter {
     else this.#before.push(this.#line(json));
   }
 
-  onReady(status: ServerStatus): void {
+  onReady(status: ServerStatus, site?: SiteAddress): void {
     const { pid, socketDir, stateDir } = status;
     const served = servedJson(status, this.form);
-    writeLines([this.#line({ event: "ready", pid, socketDir, stateDir, ...served }), ...(this.#before ?? [])]);
+    const http = site === undefined ? {} : { http: { url: site.url, token: site.token } };
+    const ready = this.#line({ event: "ready", pid, socketDir, stateDir, ...http, ...served });
+    writeLines([ready, ...(this.#before ?? [])]);
     this.#before = undefined;
   }
 
@@ -89,10 +97,11 @@ export class TextReporter implements Reporter {
       this.#events.write(`${clock(new Date())} ${text}`);
   }
 
-  onReady(status: ServerStatus): void {
+  onReady(status: ServerStatus, site?: SiteAddress): void {
     this.#ready = true;
     const served = servedJson(status, this.form);
-    writeLines(["", ...servedLines(served), ...pasteLines(served.assignments), "", ...this.nextLines(status)]);
+    writeLines(["", ...servedLines(served), ...pasteLines(served.assignments), "", ...siteLines(site)]);
+    writeLines(this.nextLines(status));
   }
 
   /** How to go on from here. */
@@ -108,4 +117,9 @@ export class TextReporter implements Reporter {
   onStopped(why: string): void {
     writeLines([`stopped: ${why}`]);
   }
+}
+
+function siteLines(site: SiteAddress | undefined): string[] {
+  if (site === undefined) return [];
+  return [`look: ${paint("bold", site.url)}`, `to change something there, this token is needed: ${site.token}`];
 }

@@ -1,6 +1,10 @@
+import type { HttpSettings } from "../../web/http_address.js";
+import type { Site } from "../../web/site.js";
+import type { Watched } from "../../web/watched.js";
 import { EventLimit } from "./event_limit.js";
 import { FencedServing, type ServingSettings } from "./fenced_serving.js";
 import type { Reporter } from "./reporter.js";
+import type { ServedJson } from "./serving_json.js";
 import { untilSignal } from "./until_signal.js";
 
 /**
@@ -8,12 +12,28 @@ import { untilSignal } from "./until_signal.js";
  * @returns the exit code
  * @throws what keeps it from serving, and what the worker ends with when it fails
  */
-export async function serveUntilSignal(settings: ServingSettings, reporter: Reporter): Promise<number> {
+export async function serveUntilSignal(
+  settings: ServingSettings & { http?: HttpSettings },
+  reporter: Reporter,
+): Promise<number> {
   const signalled = untilSignal();
-  const limit = new EventLimit((event) => reporter.onEvent(event));
+  const site = await siteFor(settings.http);
+  const limit = new EventLimit((event) => {
+    reporter.onEvent(event);
+    site?.tell(event);
+  });
   const serving = await FencedServing.prepare(settings, {
-    onEvent: (event) => limit.take(event),
-    onChange: (status) => reporter.onChange(status),
+    onEvent: (event) => {
+      limit.take(event);
+      site?.count(event);
+    },
+    onChange: (status) => {
+      reporter.onChange(status);
+      site?.changed(status);
+    },
+  }).catch((error) => {
+    site?.close();
+    throw error;
   });
   // However the process ends, short of SIGKILL.
   process.on("exit", () => serving.release());
@@ -25,12 +45,32 @@ export async function serveUntilSignal(settings: ServingSettings, reporter: Repo
     if (settings.data.machine.virtual) process.exit(0);
     await starting.catch(() => {});
   } else {
-    reporter.onReady(started);
+    site?.open(watchedOf(serving, settings));
+    reporter.onReady(started, site);
   }
   const why = await Promise.race([signalled, serving.ended]);
+  site?.close();
   await serving.close();
   limit.flush();
   if (why === undefined) throw new Error("the serving worker ended by itself");
   reporter.onStopped(why);
   return 0;
+}
+
+/** Listens before anything is touched, so that an address which somebody else has is found in time. */
+async function siteFor(http: HttpSettings | undefined): Promise<Site | undefined> {
+  if (http === undefined) return undefined;
+  const { Site } = await import("../../web/site.js");
+  return Site.listen(http);
+}
+
+function watchedOf(serving: FencedServing, { data }: ServingSettings): Watched {
+  const { machine, includeHost, isolateNvlink } = data;
+  return {
+    machine,
+    planning: { includeHost, ...(isolateNvlink !== undefined && { isolateNvlink }) },
+    status: () => serving.status(),
+    seen: () => serving.seen(),
+    change: async (request) => (await serving.answer(request, () => {})) as ServedJson,
+  };
 }

@@ -1,0 +1,20 @@
+import type { ControlRequest } from "../cli/serve/control_protocol.js";
+import type { ServerStatus } from "../cli/serve/server_status.js";
+import type { ServedJson } from "../cli/serve/serving_json.js";
+import type { Gpu, Machine } from "../machine/machine.js";
+
+/** A serving, as the web sees it. */
+export interface Watched {
+  /** As it was described; what its registers say is in {@link seen}. */
+  readonly machine: Machine;
+  readonly planning: { includeHost: boolean; isolateNvlink?: boolean };
+  /** What is fenced, served and attached at this moment. */
+  status(): Promise<ServerStatus>;
+  /** The GPUs with what their registers say now. */
+  seen(): Promise<Gpu[]>;
+  /**
+   * Changes assignments as the control socket does.
+   * @throws UsageError when it is refused; nothing has changed then
+   */
+  change(request: Exclude<ControlRequest, { command: "status" }>): Promise<ServedJson>;
+}

@@ -1,0 +1,33 @@
+import { existsSync } from "node:fs";
+import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
+
+/** Debian's Chromium, or what the variable names. */
+const PROGRAM = [process.env.LINKFENCE_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser"].find(
+  (path) => path !== undefined && existsSync(path),
+);
+
+/** Why tests in a browser are skipped, for `test`'s `skip`; false where they can run. */
+export const NO_BROWSER: string | false =
+  PROGRAM === undefined ? "no Chromium here (Debian: chromium); LINKFENCE_CHROMIUM names another" : false;
+
+/** Starts a browser without a window. */
+export function launchBrowser(): Promise<Browser> {
+  // Root, as which containers run, has no sandbox; it opens nothing but our own page.
+  const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
+  return chromium.launch({ executablePath: PROGRAM ?? "", args: [...args, "--font-render-hinting=none"] });
+}
+
+/** A page on which every error is one of the test: `errors` is to stay empty. */
+export async function newPage(
+  browser: Browser,
+  options: BrowserContextOptions = {},
+): Promise<{ page: Page; errors: string[] }> {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const page = await context.newPage();
+  const errors: string[] = [];
+  page.on("pageerror", (error) => errors.push(String(error)));
+  page.on("console", (message) => {
+    if (message.type() === "error" || message.type() === "warning") errors.push(message.text());
+  });
+  return { page, errors };
+}

@@ -1,0 +1,37 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import type { Page } from "playwright-core";
+import { ServingProcess } from "../cli/serving_process.js";
+
+/** A server with its page, and where it is. */
+export interface ServedPage {
+  server: ServingProcess;
+  url: string;
+  token: string;
+  socketDir: string;
+}
+
+/** Starts `linkfence serve --http` on a port of the system's choice, until the test is over. */
+export async function servePage(t: TestContext, machine: string, ...assign: string[]): Promise<ServedPage> {
+  const folder = mkdtempSync(join(tmpdir(), "linkfence-page-"));
+  const socketDir = join(folder, "run");
+  const directories = ["--socket-dir", socketDir, "--state-dir", join(folder, "state")];
+  const assignments = assign.flatMap((each) => ["--assign", each]);
+  const server = await ServingProcess.ready(
+    ...["--machine", machine, ...assignments, ...directories, "--http", "127.0.0.1:0"],
+  );
+  t.after(async () => {
+    await server.end();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const { http } = server.ready as unknown as { http: { url: string; token: string } };
+  return { server, ...http, socketDir };
+}
+
+/** Goes to the page, and waits until it shows the machine. */
+export async function openPage(page: Page, url: string): Promise<void> {
+  await page.goto(url);
+  await page.locator("html[data-ready]").waitFor();
+}
