@@ -1,20 +1,29 @@
 import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 
 /** Debian's Chromium, or what the variable names. */
 const PROGRAM = [process.env.LINKFENCE_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser"].find(
   (path) => path !== undefined && existsSync(path),
 );
+const FONT = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
+const FONTS = fileURLToPath(new URL("fonts.conf", import.meta.url));
 
 /** Why tests in a browser are skipped, for `test`'s `skip`; false where they can run. */
 export const NO_BROWSER: string | false =
-  PROGRAM === undefined ? "no Chromium here (Debian: chromium); LINKFENCE_CHROMIUM names another" : false;
+  PROGRAM === undefined
+    ? "no Chromium here (Debian: chromium); LINKFENCE_CHROMIUM names another"
+    : !existsSync(FONT) && `no ${FONT} here (Debian: fonts-dejavu-core)`;
 
-/** Starts a browser without a window. */
+/** Starts a browser without a window. What it draws depends neither on the fonts that are installed nor on a display. */
 export function launchBrowser(): Promise<Browser> {
   // Root, as which containers run, has no sandbox; it opens nothing but our own page.
   const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
-  return chromium.launch({ executablePath: PROGRAM ?? "", args: [...args, "--font-render-hinting=none"] });
+  return chromium.launch({
+    executablePath: PROGRAM ?? "",
+    args: [...args, "--disable-gpu", "--font-render-hinting=none"],
+    env: { ...process.env, FONTCONFIG_FILE: FONTS },
+  });
 }
 
 /** A page on which every error is one of the test: `errors` is to stay empty. */
