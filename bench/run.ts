@@ -4,6 +4,7 @@ const BENCHMARKS: Record<string, () => Promise<{ run(): Promise<void> }>> = {
   sysfs: () => import("./sysfs.js"),
   plan: () => import("./plan.js"),
   picture: () => import("./picture.js"),
+  page: () => import("./page.js"),
   startup: () => import("./startup.js"),
   "vfio-user": () => import("./vfio_user.js"),
   fence: () => import("./fence.js"),

@@ -6,6 +6,8 @@ import { type Browser, type BrowserContextOptions, chromium, type Page } from "p
 const PROGRAM = [process.env.LINKFENCE_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser"].find(
   (path) => path !== undefined && existsSync(path),
 );
+/** Names lead nowhere: what is on this machine goes by its address. */
+const ALONE = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE ::1"];
 const FONT = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
 const FONTS = fileURLToPath(new URL("fonts.conf", import.meta.url));
 
@@ -21,7 +23,7 @@ export function launchBrowser(): Promise<Browser> {
   const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
   return chromium.launch({
     executablePath: PROGRAM ?? "",
-    args: [...args, "--disable-gpu", "--font-render-hinting=none"],
+    args: [...args, ...ALONE, "--disable-gpu", "--font-render-hinting=none"],
     env: { ...process.env, FONTCONFIG_FILE: FONTS },
   });
 }

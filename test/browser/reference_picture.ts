@@ -9,9 +9,12 @@ const FOLDER = fileURLToPath(new URL("reference", import.meta.url));
 /** Whether the pictures are made anew, as `npm run check:page -- --update` has it, instead of compared. */
 const UPDATE = process.env.LINKFENCE_UPDATE_PICTURES === "1";
 
-/** Checks that a screenshot looks as `reference/NAME.png` does; what it is and how it differs is written where it does not. */
-export function assertLooksAs(name: string, screenshot: Buffer): void {
-  const reference = join(FOLDER, `${name}.png`);
+/**
+ * Checks that a screenshot looks as the picture that is kept does; what it is and how it differs is written where it does not.
+ * @param name of the picture, without `.png`
+ */
+export function assertLooksAs(name: string, screenshot: Buffer, folder = FOLDER): void {
+  const reference = join(folder, `${name}.png`);
   if (UPDATE) {
     update(reference, screenshot);
     return;
@@ -19,16 +22,15 @@ export function assertLooksAs(name: string, screenshot: Buffer): void {
   assert.ok(existsSync(reference), `${reference} is not there: npm run check:page -- --update`);
   const difference = pictureDifference(screenshot, readFileSync(reference));
   if (difference === undefined) return;
-  const folder = process.env.LINKFENCE_PICTURES ?? mkdtempSync(join(tmpdir(), "linkfence-pictures-"));
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, `${name}.actual.png`), screenshot);
-  if (difference.marked !== undefined) writeFileSync(join(folder, `${name}.difference.png`), difference.marked);
-  assert.fail(`${name} looks otherwise: ${difference.reason}; see ${folder}`);
+  const differing = process.env.LINKFENCE_PICTURES ?? mkdtempSync(join(tmpdir(), "linkfence-pictures-"));
+  mkdirSync(differing, { recursive: true });
+  writeFileSync(join(differing, `${name}.actual.png`), screenshot);
+  if (difference.marked !== undefined) writeFileSync(join(differing, `${name}.difference.png`), difference.marked);
+  assert.fail(`${name} looks otherwise: ${difference.reason}; see ${differing}`);
 }
 
 /** A picture that has not changed keeps its bytes. */
 function update(reference: string, screenshot: Buffer): void {
-  mkdirSync(FOLDER, { recursive: true });
   if (existsSync(reference) && pictureDifference(screenshot, readFileSync(reference)) === undefined) return;
   writeFileSync(reference, forKeeping(screenshot));
   console.log(`written: ${reference}`);
