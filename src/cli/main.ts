@@ -5,9 +5,8 @@ import { EXIT_FAILURE, failureLine, UsageError } from "./failure.js";
 import { defaultSocketDir } from "./serve/default_directory.js";
 import { registerServing } from "./serving.js";
 import { addAssignOption, addIntentOptions, addSourceOptions } from "./source.js";
+import { VERSION } from "./version.js";
 import { registerVfioUser } from "./vfio_user.js";
-
-const VERSION = "0.1.0";
 
 /** The command line: every command loads its own code only when it runs, so that `--help` is quick. */
 function buildProgram(): Command {

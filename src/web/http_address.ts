@@ -24,7 +24,7 @@ export function readHttpSettings(address: string, names: readonly string[] = [])
   const [, bracketed, plain, digits] = match ?? [];
   const host = (bracketed ?? plain ?? "127.0.0.1").toLowerCase();
   const port = Number(digits);
-  const isHost = bracketed === undefined ? isIP(host) === 4 || isHostName(host) : isIPv6(host);
+  const isHost = bracketed === undefined ? isIP(host) === 4 || isHostName(host) : isIPv6(host) && !host.includes("%");
   if (match === null || !isHost || port > MAX_PORT) {
     throw new UsageError(`--http ${address}: expected HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080`);
   }
@@ -42,15 +42,23 @@ export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
 }
 
-/** As it stands in a URL. */
+/** As it stands in a URL: of an IPv6 address the one spelling that browsers have for it. */
 export function hostInUrl(host: string): string {
-  return isIPv6(host) ? `[${host}]` : host;
+  return isIPv6(host) ? new URL(`http://[${host}]`).hostname : host;
+}
+
+/**
+ * What its URL calls the host.
+ * @param address what is listened on: of the two that `localhost` may be, the one that is
+ */
+export function urlHost({ host, names }: HttpSettings, address: string): string {
+  return names[0] ?? hostInUrl(host === "localhost" ? address : host);
 }
 
 function readName(text: string): string {
   const name = text.toLowerCase();
   const inner = /^\[(.*)\]$/.exec(name)?.[1] ?? name;
-  if (isIPv6(inner)) return `[${inner}]`;
+  if (isIPv6(inner) && !inner.includes("%")) return hostInUrl(inner);
   if (isIP(name) === 4 || isHostName(name)) return name;
   throw new UsageError(`--http-name ${text}: expected a host name or an address, without a port`);
 }

@@ -1,6 +1,5 @@
-import type { ControlRequest } from "../cli/serve/control_protocol.js";
-import type { ServerStatus } from "../cli/serve/server_status.js";
-import type { ServedJson } from "../cli/serve/serving_json.js";
+import type { ChangeRequest } from "../cli/serve/control_protocol.js";
+import type { Changer, ServerStatus } from "../cli/serve/server_status.js";
 import type { Gpu, Machine } from "../machine/machine.js";
 
 /** A serving, as the web sees it. */
@@ -16,5 +15,5 @@ export interface Watched {
    * Changes assignments as the control socket does.
    * @throws UsageError when it is refused; nothing has changed then
    */
-  change(request: Exclude<ControlRequest, { command: "status" }>): Promise<ServedJson>;
+  change(request: ChangeRequest, by: Changer): Promise<ServerStatus>;
 }

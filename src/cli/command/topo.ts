@@ -13,7 +13,7 @@ const FORMATS = ["matrix", "drawing", "tree", "svg", "dot", "png", "json"] as co
 type Format = (typeof FORMATS)[number];
 
 /** More links than these are no picture any more. */
-const MOST_LINKS = 20_000;
+export const MOST_LINKS = 20_000;
 
 /** What `topo` takes besides a source. */
 export interface TopoOptions extends SourceOptions {

@@ -52,7 +52,8 @@ export type Request =
 
 /** What the worker tells by itself, besides its `ServerEvent`s. */
 export type ServingEvent =
-  | { kind: "fence"; event: FenceEvent }
+  /** `at`: when it happened, in milliseconds by a clock that never goes back, and that says nothing but how long it took. */
+  | { kind: "fence"; event: FenceEvent; at?: number }
   /** A client reached what the virtual GPU does not model: each register once. */
   | { kind: "unmodelled"; what: string }
   /** Something that whoever runs this host should know; `of` is a GPU's name, an address, or an assignment's name. */
