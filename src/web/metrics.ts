@@ -31,7 +31,10 @@ export class Metrics {
     ...GPU,
     "assignment",
   ]);
-  readonly #state = this.#gauge("fence_state", "1 for the state that the GPU's fence is in.", [...GPU, "state"]);
+  readonly #state = this.#gauge("fence_state", "Which state the GPU's fence is in: 1 for that one, 0 for the others.", [
+    ...GPU,
+    "state",
+  ]);
   readonly #clients = this.#gauge("clients_connected", "Functions that have a client.", ["assignment"]);
   readonly #served = this.#gauge("functions_served", "Functions with a socket.", ["assignment"]);
   readonly #watchers = this.#gauge("http_watchers", "Pages, and others, that follow /api/events.", []);

@@ -22,13 +22,25 @@ import type { Watched } from "./watched.js";
 
 /** Connections at once: pages that watch, scrapers, and some more. */
 const MAX_CONNECTIONS = 128;
-/** What a client may take its time for, in milliseconds: all headers, all of a request, and to send or take anything at all. */
-const PATIENCE = { headersTimeout: 10_000, requestTimeout: 20_000, connectionsCheckingInterval: 2000 };
-const IDLE_PATIENCE = 30_000;
+/** How often slow clients are looked for, in milliseconds. */
+const LOOK_FOR_SLOW = 1000;
+
+/** How long a client may take, in milliseconds. */
+export interface Patience {
+  /** For all headers. */
+  headers: number;
+  /** For all of a request. */
+  request: number;
+  /** To send or take anything at all. */
+  idle: number;
+}
+
+const PATIENCE: Patience = { headers: 10_000, request: 20_000, idle: 30_000 };
 
 export interface SiteOptions {
   /** Told of each change that was refused. */
   onRejected(change: RejectedChange): void;
+  patience?: Patience;
 }
 
 /** The page and the API of a serving, over HTTP. It answers 503 until it is opened. */
@@ -47,9 +59,11 @@ export class Site {
    */
   static async listen(settings: HttpSettings, machine: Machine, options: SiteOptions): Promise<Site> {
     const page = readPage();
-    const server = createServer(PATIENCE);
+    const { headers, request, idle } = options.patience ?? PATIENCE;
+    const timeouts = { headersTimeout: headers, requestTimeout: request, connectionsCheckingInterval: LOOK_FOR_SLOW };
+    const server = createServer(timeouts);
     server.maxConnections = MAX_CONNECTIONS;
-    server.timeout = IDLE_PATIENCE;
+    server.timeout = idle;
     server.listen(settings.port, settings.host);
     try {
       await once(server, "listening");

@@ -31,6 +31,9 @@ export async function serveUntilSignal(
   }
 }
 
+const BEYOND_LOOPBACK =
+  "--http beyond loopback: everybody who reaches it may look, and as HTTP is not encrypted, whoever is on the way can read the token; ssh -L is safer";
+
 /** What goes on around a serving. */
 interface Surroundings {
   signalled: Promise<NodeJS.Signals>;
@@ -80,8 +83,13 @@ async function siteFor(
   onRejected: (change: RejectedChange) => void,
 ): Promise<Site | undefined> {
   if (http === undefined) return undefined;
-  const { Site } = await import("../../web/site.js");
-  return Site.listen(http, data.machine, { onRejected });
+  const [{ Site }, { isLoopback }] = await Promise.all([
+    import("../../web/site.js"),
+    import("../../web/http_address.js"),
+  ]);
+  const site = await Site.listen(http, data.machine, { onRejected });
+  if (!isLoopback(http.host)) process.stderr.write(`linkfence: ${BEYOND_LOOPBACK}\n`);
+  return site;
 }
 
 function watchedOf(serving: FencedServing, { data }: ServingSettings): Watched {
