@@ -239,10 +239,13 @@ describe("help and start", { concurrency: 4 }, () => {
       /4 links cut at both ends/,
       /fenced, serving 9 functions: vm1 \(GPU0 GPU1\), vm2 \(GPU2\)/,
       /virtual hardware/,
+      /^look: http:\/\/127\.0\.0\.1:\d+\/$/m,
       /npx linkfence audit --live/,
     ]) {
       assert.match(stdout, line);
     }
+    const [, page = ""] = /^look: (.*)$/m.exec(stdout) ?? [];
+    assert.match(await (await fetch(page)).text(), /^<!doctype html>/i);
     const [status = ""] = /linkfence status --socket-dir \S+/.exec(stdout) ?? [];
     assert.match(await printed(0, ...status.split(" ").slice(1)), /^sequoia \(virtual\)/);
     assert.deepEqual(await start.end("SIGINT"), { status: 0, signal: null });

@@ -8,7 +8,7 @@ import { type TestContext, test } from "node:test";
 import { LINK_DISABLE } from "../../src/machine/part.js";
 import { VfioUserClient } from "../../src/vfio-user/index.js";
 import { conforming, json } from "../cli/json_schema.js";
-import { linkfence, printed, refused, scratchFolder } from "../cli/linkfence.js";
+import { ENVIRONMENT, linkfence, MAIN, printed, refused, scratchFolder } from "../cli/linkfence.js";
 import { ServingProcess, type StatusJson } from "../cli/serving_process.js";
 import { DescribedApi } from "./described_api.js";
 import { messagesOf, type StreamMessage } from "./event_source.js";
@@ -260,4 +260,27 @@ test("beyond loopback it says so on standard error, and answers to its name alon
   for (const host of [`127.0.0.1:${port}`, `localhost:${port}`, `0.0.0.0:${port}`]) {
     assert.equal((await ask(Number(port), "/metrics", { host })).status, 421, host);
   }
+});
+
+/** What only the web needs, out of reach. */
+const WITHOUT_WEB = (() => {
+  const hook = `export function resolve(name, context, next) {
+    if (/^(hono|@hono|prom-client|preact|d3-)/.test(name)) throw new Error("no " + name);
+    return next(name, context);
+  }`;
+  const url = (code: string) => `data:text/javascript,${encodeURIComponent(code)}`;
+  return `--import=${url(`import { register } from "node:module"; register(${JSON.stringify(url(hook))});`)}`;
+})();
+
+test("without --http nothing of the web is loaded: it costs no time, and need not be there", async () => {
+  const env = { ...ENVIRONMENT, NODE_OPTIONS: WITHOUT_WEB };
+  const directories = ["--socket-dir", folder.path("light/run"), "--state-dir", folder.path("light/state")];
+  const serving = new ServingProcess([MAIN, "serve", "--json", ...SEQUOIA, ...directories], { env });
+  await serving.event("ready");
+  assert.deepEqual(await serving.end(), { status: 0, signal: null });
+  const other = new ServingProcess([MAIN, "serve", ...SEQUOIA, ...directories, "--http", "0"], { env });
+  await assert.rejects(
+    other.line((line) => line.includes("look:")),
+    /no @?hono|no d3-/,
+  );
 });
