@@ -11,6 +11,11 @@ const state = {
       type: "array",
       items: { type: "object", properties: { name: { type: "string" }, links: { type: "array" } } },
     },
+    drivers: {
+      description: "Drivers of this host that have GPUs, by the GPU's address.",
+      type: "object",
+      additionalProperties: { type: "string" },
+    },
     snippets: {
       description: "What to paste for each assignment.",
       type: "array",
@@ -22,7 +27,7 @@ const state = {
       },
     },
   },
-  required: ["status", "gpus", "snippets"],
+  required: ["status", "gpus", "drivers", "snippets"],
   additionalProperties: false,
 };
 

@@ -2,6 +2,7 @@ import type { ServerStatus } from "../cli/serve/server_status.js";
 import { statusJson } from "../cli/serve/serving_json.js";
 import { reasonOf } from "../fence/error.js";
 import type { Machine } from "../machine/machine.js";
+import { seenMachine } from "./seen_machine.js";
 import type { PageState } from "./snapshot.js";
 import { snippetsOf } from "./snippets.js";
 import type { Watched } from "./watched.js";
@@ -70,12 +71,12 @@ export class Looks {
 
   async #look(): Promise<Look> {
     try {
-      const [status, gpus] = await Promise.all([this.#watched.status(), this.#watched.seen()]);
-      const state = { status: statusJson(status), gpus, snippets: snippetsOf(status) };
+      const [status, seen] = await Promise.all([this.#watched.status(), this.#watched.seen()]);
+      const state = { status: statusJson(status), ...seen, snippets: snippetsOf(status) };
       const text = JSON.stringify(state, (key, value) => (key === "readAt" ? undefined : value));
       if (text !== this.#text) this.#version++;
       this.#text = text;
-      return { machine: { ...this.#watched.machine, gpus }, status, state, version: this.#version };
+      return { machine: seenMachine(this.#watched.machine, seen), status, state, version: this.#version };
     } catch (error) {
       throw new BlindError(reasonOf(error));
     }

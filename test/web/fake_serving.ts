@@ -1,9 +1,8 @@
 import type { ChangeRequest } from "../../src/cli/serve/control_protocol.js";
-import type { FenceStatus } from "../../src/cli/serve/messages.js";
+import type { FenceStatus, Seen } from "../../src/cli/serve/messages.js";
 import type { Changer, ServerStatus } from "../../src/cli/serve/server_status.js";
 import { HOST } from "../../src/isolation/assignment.js";
 import { builtinMachine } from "../../src/machine/builtin.js";
-import type { Gpu } from "../../src/machine/machine.js";
 import type { Watched } from "../../src/web/watched.js";
 
 const TIME = "2026-01-31T12:00:00.000Z";
@@ -46,12 +45,12 @@ export class FakeServing implements Watched {
     };
   }
 
-  async seen(): Promise<Gpu[]> {
+  async seen(): Promise<Seen> {
     this.looks++;
     this.mostLooking = Math.max(this.mostLooking, ++this.looking);
     try {
       await this.gate;
-      return this.machine.gpus;
+      return { gpus: this.machine.gpus, drivers: {} };
     } finally {
       this.looking--;
     }

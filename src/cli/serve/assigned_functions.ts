@@ -9,7 +9,7 @@ import type { Serving, VfioUserServer } from "../../vfio-user/index.js";
 import { UsageError } from "../failure.js";
 import { groupNumbers } from "./group_numbers.js";
 import { type Hardware, type OwnedFunction, ownedFunctions, type ServedFunction } from "./hardware.js";
-import type { IommuGroupStatus, Request, ServingData, ServingEvent, ServingStatus } from "./messages.js";
+import type { IommuGroupStatus, Request, Seen, ServingData, ServingEvent, ServingStatus } from "./messages.js";
 import { planToServe } from "./servable_plan.js";
 import { gpuStatus, unfencedStatus } from "./serving_status.js";
 
@@ -69,7 +69,7 @@ export class AssignedFunctions {
       case "status":
         return this.#status(server);
       case "seen":
-        return this.#seen().gpus;
+        return seenOf(this.#seen());
       case "check":
         this.#check(request.assignments, server);
         return undefined;
@@ -275,6 +275,15 @@ export class AssignedFunctions {
       ...(tier !== undefined && { tier }),
     };
   }
+}
+
+function seenOf({ gpus, functions }: Machine): Seen {
+  const drivers = new Map(functions.map(({ address, driver }) => [address, driver]));
+  const driven = gpus.flatMap(({ address }): [PciAddress, string][] => {
+    const driver = drivers.get(address);
+    return driver === undefined ? [] : [[address, driver]];
+  });
+  return { gpus, drivers: Object.fromEntries(driven) };
 }
 
 function ownerIn(plan: Plan, address: PciAddress): string {

@@ -2,7 +2,7 @@ import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../../fence/error.js";
 import type { Ledger, LedgerDriver } from "../../fence/ledger.js";
-import type { Assignment, Gpu, Machine } from "../../machine/machine.js";
+import type { Assignment, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
 // Not the index: this thread needs neither a server nor a client of its own.
 import { type RunningServer, type StartOptions, startServer } from "../../vfio-user/running_server.js";
@@ -15,7 +15,7 @@ import { ControlSocket, type RequestHandler } from "./control_socket.js";
 import { HostFunctions } from "./host_functions.js";
 import { ledgerFor, ledgerOf, lockLedger, saveLedger, withoutDrivers } from "./ledger_file.js";
 import { LockFile } from "./lock_file.js";
-import type { LiveServingData, Request, ServingEvent, ServingStatus, VirtualServingData } from "./messages.js";
+import type { LiveServingData, Request, Seen, ServingEvent, ServingStatus, VirtualServingData } from "./messages.js";
 import { PrivateDirectory } from "./private_directory.js";
 import type { Changer, ServerStatus, WorkerEvent } from "./server_status.js";
 import { type PrintForm, type ServedJson, type StatusJson, servedJson, statusJson } from "./serving_json.js";
@@ -152,9 +152,9 @@ export class FencedServing {
     return { ...status, pid: process.pid, startedAt: this.#startedAt, ...where, ledger: this.#ledger };
   }
 
-  /** The machine's GPUs with what their registers say at this moment. */
-  async seen(): Promise<Gpu[]> {
-    return (await this.#call({ kind: "seen" })) as Gpu[];
+  /** What is different, at this moment, from how the machine was described. */
+  async seen(): Promise<Seen> {
+    return (await this.#call({ kind: "seen" })) as Seen;
   }
 
   /**
