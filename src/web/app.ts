@@ -14,8 +14,8 @@ import type { Watched } from "./watched.js";
 
 /** So many pages may watch at once. */
 const MAX_WATCHERS = 32;
-/** A comment as often, in milliseconds, shows either end that the other is still there. */
-const HEARTBEAT = 15_000;
+/** Something is said as often, in milliseconds, so that either end notices when the other is gone. */
+const BEAT = 5000;
 
 /** What answers requests. */
 export interface AppParts {
@@ -65,7 +65,9 @@ export function makeApp({ settings, port, token, page, watched, live }: AppParts
     return streamSSE(context, async (stream) => {
       const gone = new AbortController();
       stream.onAbort(() => gone.abort());
-      const heartbeat = setInterval(() => void stream.write(":\n\n"), HEARTBEAT);
+      const beat = () =>
+        void stream.writeSSE({ event: "beat", data: JSON.stringify({ time: new Date().toISOString() }) });
+      const heartbeat = setInterval(beat, BEAT);
       try {
         for await (const { event, data } of live.watch(gone.signal)) {
           await stream.writeSSE({ event, data: JSON.stringify(data) });
