@@ -61,13 +61,22 @@ export function snapshotOf(
   return { machine: writeCapture(machine, TIME), planning: { includeHost: false }, state, history };
 }
 
+const DETAILED = new Set(["sequence", "done"]);
+
 /** The events of a GPU's resets, one every minute. */
 export function resetsOf(gpu: string, count: number, first = 1): PageEvent[] {
   const steps = ["far ends", "npu reset", "sbr", "restore", "sequence", "read back", "done"];
   return Array.from({ length: count * steps.length }, (_, index): PageEvent => {
     const step = steps[index % steps.length] ?? "";
     const time = new Date(Date.parse(TIME) + Math.floor(index / steps.length) * 60_000 + (index % steps.length) * 30);
-    return { number: first + index, time: time.toISOString(), event: "fence", gpu, step, detail: "cut links 2, 3" };
+    return {
+      number: first + index,
+      time: time.toISOString(),
+      event: "fence",
+      gpu,
+      step,
+      ...(DETAILED.has(step) && { detail: "cut links 2, 3" }),
+    };
   });
 }
 

@@ -1,4 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks";
+import { shown } from "../../picture/text.js";
 import type { PageEvent } from "../snapshot.js";
 
 /** From one announcement to the next, in milliseconds: whoever listens has other things to hear. */
@@ -7,9 +8,9 @@ const PAUSE = 3000;
 const NAMED = 3;
 
 const WORDS: Record<string, string> = {
-  done: "is reset and fenced",
-  failed: "has a fence that failed",
-  "found open": "was found open",
+  done: "reset and fenced",
+  failed: "fence failed",
+  "found open": "found open",
 };
 
 /** Says to those who do not see the page which GPUs were reset, and which fences failed; no more often than can be heard. */
@@ -36,7 +37,7 @@ export function Announcer({ history }: { history: readonly PageEvent[] }) {
   return (
     <div class="unseen" role="status">
       {/* Another element each time, so that what is said twice is heard twice. */}
-      <p key={said.count}>{said.text}</p>
+      <p key={said.count}>{shown(said.text)}</p>
     </div>
   );
 }
@@ -55,7 +56,7 @@ export function announcement(events: readonly PageEvent[]): string {
       const gpus = [...(names.get(words) ?? [])];
       if (gpus.length === 0) return [];
       const more = gpus.length > NAMED ? ` and ${gpus.length - NAMED} more` : "";
-      return [`${gpus.slice(0, NAMED).join(", ")}${more} ${words}`];
+      return [`${words}: ${gpus.slice(0, NAMED).join(", ")}${more}`];
     })
     .join("; ");
 }

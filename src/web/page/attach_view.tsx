@@ -1,4 +1,5 @@
 import { useState } from "preact/hooks";
+import { shown } from "../../picture/text.js";
 import { CopyButton } from "./copy_button.js";
 import { counted } from "./counted.js";
 import { OwnerName } from "./owner_name.js";
@@ -43,13 +44,17 @@ export function AttachView({ state, assignments }: Pick<View, "state" | "assignm
           <div class="card" key={name}>
             <h3>
               <OwnerName name={name} owners={assignments.map((each) => each.name)} />{" "}
-              <span class="dim">{members.map((member) => nameOf.get(member) ?? member).join(", ")}</span>
+              <span class="dim">{shown(members.map((member) => nameOf.get(member) ?? member).join(", "))}</span>
             </h3>
-            {notServed.length > 0 && <p class="note">Not served, though planned for: {notServed.join(" ")}</p>}
+            {notServed.length > 0 && <p class="note">Not served, though planned for: {shown(notServed.join(" "))}</p>}
             {snippet === undefined ? (
               <p class="note">Nothing of it is served, so there is nothing to paste.</p>
             ) : (
-              <Snippet text={snippet} what={`what ${FORMS[form].words} needs for ${name}`} where={FORMS[form].where} />
+              <Snippet
+                text={snippet}
+                what={`what ${FORMS[form].words} needs for ${shown(name)}`}
+                where={FORMS[form].where}
+              />
             )}
           </div>
         );
@@ -66,7 +71,7 @@ function Snippet({ text, what, where }: { text: string; what: string; where: str
         {where}. <CopyButton text={text} what={what} />
       </p>
       <ScrollRegion label={`Text to paste: ${what}`}>
-        <pre>{text}</pre>
+        <pre>{text.split("\n").map(shown).join("\n")}</pre>
       </ScrollRegion>
     </>
   );

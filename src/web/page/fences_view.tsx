@@ -1,5 +1,6 @@
 import { numberRuns } from "../../isolation/number_runs.js";
 import type { Gpu } from "../../machine/machine.js";
+import { shown } from "../../picture/text.js";
 import { counted } from "./counted.js";
 import type { Tone } from "./overall_state.js";
 import { OwnerName } from "./owner_name.js";
@@ -66,7 +67,7 @@ export function FencesView({ state, assignments }: Pick<View, "state" | "assignm
 
 function FenceTable({ gpus, owners }: { gpus: readonly FencedGpu[]; owners: readonly string[] }) {
   return (
-    <table>
+    <table class="fences">
       <caption class="unseen">The fence of each GPU: what is expected of its links, and what is so</caption>
       <thead>
         <tr>
@@ -165,7 +166,7 @@ function Remarks({ gpus }: { gpus: readonly FencedGpu[] }) {
     <ul class="plain">
       {remarks.map(({ fn, tone, text }, index) => (
         <li key={index}>
-          <Tag tone={tone} words={tone === "bad" ? "failed" : "note"} /> <Name text={fn.name} />: {text}
+          <Tag tone={tone} words={tone === "bad" ? "failed" : "note"} /> <Name text={fn.name} />: {shown(text)}
         </li>
       ))}
     </ul>

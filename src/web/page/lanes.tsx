@@ -20,10 +20,10 @@ const ALL_LANES = 16;
 const MARKS: Partial<Record<OccurrenceKind, string>> = {
   connect: "▲",
   disconnect: "▽",
-  failed: "✗",
-  "found open": "!",
   "trapped write": "w",
   cut: "c",
+  "found open": "!",
+  failed: "✗",
 };
 
 interface LanesProps {
@@ -78,12 +78,24 @@ export function Lanes({ occurrences, gpus, clockAhead, until }: LanesProps) {
         </div>
       </ScrollRegion>
       <p class="legend dim" aria-hidden="true">
-        <span class="bar good key" /> reset and fenced <span class="bar waiting key" /> under way{" "}
-        <span class="bar bad key" /> failed ▲ connected ▽ disconnected <b>c</b> cut without a reset <b>w</b> trapped
-        writes <b>!</b> found open
-        {lanes.length < gpus.length &&
-          `; ${gpus.length - lanes.length} GPUs to which nothing has happened are left out`}
+        <span>
+          <span class="bar good key" /> reset and fenced
+        </span>
+        <span>
+          <span class="bar waiting key" /> under way
+        </span>
+        <span>
+          <span class="bar bad key" /> failed
+        </span>
+        {Object.entries(MARKS).map(([kind, mark]) => (
+          <span key={kind}>
+            <b>{mark}</b> {kind}
+          </span>
+        ))}
       </p>
+      {lanes.length < gpus.length && (
+        <p class="dim">{gpus.length - lanes.length} GPUs to which nothing has happened in this time are left out.</p>
+      )}
     </>
   );
 }

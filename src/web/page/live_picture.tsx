@@ -1,6 +1,7 @@
 import { layOut } from "../../picture/layout.js";
 import { pictureOf } from "../../picture/picture.js";
 import { toSvg } from "../../picture/svg.js";
+import { shown } from "../../picture/text.js";
 import { counted } from "./counted.js";
 import { ScrollRegion } from "./section.js";
 import type { View } from "./view.js";
@@ -24,7 +25,7 @@ export function LivePicture({ machine, assignments, planning }: Pick<View, "mach
       </p>
     );
   }
-  if (error !== undefined) return <p class="note bad">The picture cannot be drawn: {error}.</p>;
+  if (error !== undefined) return <p class="note bad">The picture cannot be drawn: {shown(error)}.</p>;
   return (
     <ScrollRegion label="Picture of the machine">
       <div class="picture" dangerouslySetInnerHTML={{ __html: svg }} />

@@ -1,3 +1,4 @@
+import { shown } from "../../picture/text.js";
 import { counted } from "./counted.js";
 import type { OverallState } from "./overall_state.js";
 import { Moment } from "./page_time.js";
@@ -16,7 +17,7 @@ export function MachineHeader({ view, overall }: { view: View; overall: OverallS
         {machine.virtual && <span class="virtual">virtual hardware</span>}
       </h1>
       <p class="summary">
-        <Tag tone={overall.tone} words={overall.short} /> {overall.long}
+        <Tag tone={overall.tone} words={overall.short} /> {shown(overall.long)}
       </p>
       <dl class="facts">
         <div>
@@ -68,7 +69,7 @@ export function LostBanner({ lost }: { lost: Lost | undefined }) {
           <strong>
             <span aria-hidden="true">? </span>Not live since <Moment at={lost.since} />:
           </strong>{" "}
-          {lost.why}. All that is shown is as it was then.
+          {shown(lost.why)}. All that is shown is as it was then.
         </p>
       )}
     </div>

@@ -76,7 +76,7 @@ function takeFence(
       return;
     case "read back":
       if (going?.kind !== "cut") return;
-      Object.assign(going, { end: at, tone: "good", words: `${going.words}, without a reset` });
+      Object.assign(going, { end: at, tone: "good" });
       open.delete(gpu);
       return;
     case "done":

@@ -5,6 +5,9 @@ import type { View } from "./view.js";
 /** How good news is: `waiting` is neither, `stale` is no news at all. */
 export type Tone = "good" | "bad" | "waiting" | "stale";
 
+/** So many GPUs are named in a sentence. */
+const NAMED = 8;
+
 /** How the whole machine stands, in words. */
 export interface OverallState {
   tone: Tone;
@@ -25,8 +28,11 @@ export function overallState(
   );
   const failed = fences.filter(({ fence }) => fence.state === "failed");
   if (failed.length > 0) {
-    const names = failed.map(({ name }) => name).join(", ");
-    return { tone: "bad", short: `${counted(failed.length, "fence")} failed`, long: `nobody is let in at ${names}` };
+    return {
+      tone: "bad",
+      short: `${counted(failed.length, "fence")} failed`,
+      long: `nobody is let in at ${namesOf(failed)}`,
+    };
   }
   if (findings.length > 0) {
     return {
@@ -42,7 +48,15 @@ export function overallState(
   if (status.assignments.length === 0) {
     return { tone: "waiting", short: "nothing assigned", long: "no GPU is given to anybody, so nothing is fenced off" };
   }
-  const renewing = fences.filter(({ fence }) => fence.state === "renewing").map(({ name }) => name);
-  const during = renewing.length === 0 ? "" : `; ${renewing.join(", ")} being reset, nobody is let in there meanwhile`;
+  const renewing = fences.filter(({ fence }) => fence.state === "renewing");
+  const during = renewing.length === 0 ? "" : `; ${namesOf(renewing)} being reset, nobody is let in there meanwhile`;
   return { tone: "good", short: "fenced", long: `nothing crosses between owners, as far as is known${during}` };
+}
+
+function namesOf(gpus: readonly { name: string }[]): string {
+  const more = gpus.length > NAMED ? ` and ${gpus.length - NAMED} more` : "";
+  return `${gpus
+    .slice(0, NAMED)
+    .map(({ name }) => name)
+    .join(", ")}${more}`;
 }

@@ -40,18 +40,18 @@ function RegisterTable({ name, gpu }: Pick<GpuRegistersProps, "name" | "gpu">) {
       </caption>
       <thead>
         <tr>
-          <th scope="col">Offset</th>
-          <th scope="col">Value</th>
           <th scope="col">Register</th>
+          <th scope="col">Value</th>
           <th scope="col">Meaning</th>
         </tr>
       </thead>
       <tbody>
         {registers.map(({ offset, value, name: register, meaning }) => (
           <tr key={`${offset} ${value}`}>
-            <td class="mono">{hex(offset, 6)}</td>
+            <th scope="row">
+              {register} <span class="mono dim">{hex(offset, 6)}</span>
+            </th>
             <td class="mono">{hex(value, 8)}</td>
-            <th scope="row">{register}</th>
             <td>{meaning}</td>
           </tr>
         ))}
@@ -59,7 +59,7 @@ function RegisterTable({ name, gpu }: Pick<GpuRegistersProps, "name" | "gpu">) {
       {readAt !== undefined && (
         <tfoot>
           <tr>
-            <td colSpan={4} class="dim">
+            <td colSpan={3} class="dim">
               read <Moment at={readAt} />, and the same since
             </td>
           </tr>

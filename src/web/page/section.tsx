@@ -1,5 +1,6 @@
 import { Component, type ComponentChildren, createContext } from "preact";
 import { useContext } from "preact/hooks";
+import { shown } from "../../picture/text.js";
 import { Moment } from "./page_time.js";
 import type { Lost } from "./view.js";
 
@@ -34,7 +35,7 @@ class Guarded extends Component<{ children: ComponentChildren }, { error?: strin
   override render() {
     const { error } = this.state;
     if (error === undefined) return this.props.children;
-    return <p class="note bad">This cannot be shown: {error}. Load the page again, or use the command line.</p>;
+    return <p class="note bad">This cannot be shown: {shown(error)}. Load the page again, or use the command line.</p>;
   }
 }
 
