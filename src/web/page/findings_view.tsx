@@ -22,7 +22,7 @@ export function FindingsView({ findings, unknown, notes }: Audit) {
     <>
       {findings.length === 0 ? (
         <p>
-          <Tag tone="good" words="no findings" /> Nothing crosses between owners, as far as is known.
+          <Tag tone="good" words="clear" /> Nothing crosses between owners, as far as is known.
         </p>
       ) : (
         <FindingsList findings={findings} />

@@ -11,6 +11,9 @@ const FIRST = 100;
 /** More than these nobody reads, and the page would become slow. */
 const MOST = 5000;
 
+/** With more GPUs than these that are sets by themselves they are gathered. */
+const MOST_SINGLE = 8;
+
 /** What is not separated now, what could be, and for each pair that is joined why and what separates it. */
 export function IsolationView({ machine, planning }: Pick<View, "machine" | "planning">) {
   const state = useMemo(() => isolation(machine, planning), [machine, planning]);
@@ -61,25 +64,22 @@ interface SetsProps {
   none?: string;
 }
 
-/** Sets that have a GPU: its GPUs by name, and how many others. */
+/** Sets that have a GPU: its GPUs by name, and how many others; many that are one GPU each are one line. */
 function Sets({ title, sets, nameOf, none = "" }: SetsProps) {
   const own = sets.filter((set) => set.some((one) => nameOf.has(one)));
+  const single = own.filter((set) => set.length === 1);
+  const gathered = single.length > MOST_SINGLE ? single.flat() : [];
+  const listed = gathered.length > 0 ? own.filter((set) => set.length > 1) : own;
   return (
     <div class="card">
       <h3>{title}</h3>
       {own.length === 0 && <p class="dim">{none}</p>}
       <ol class="sets">
-        {own.map((set, index) => {
+        {listed.map((set, index) => {
           const others = set.filter((one) => !nameOf.has(one));
           return (
             <li key={index}>
-              {set
-                .flatMap((one) => nameOf.get(one) ?? [])
-                .map((name) => (
-                  <span class="chip" key={name}>
-                    <Name text={name} />
-                  </span>
-                ))}
+              <Chips gpus={set} nameOf={nameOf} />
               {others.length > 0 && (
                 <details class="inline">
                   <summary>and {counted(others.length, "other function")}</summary>
@@ -90,7 +90,26 @@ function Sets({ title, sets, nameOf, none = "" }: SetsProps) {
           );
         })}
       </ol>
+      {gathered.length > 0 && (
+        <p>
+          {gathered.length} each by itself: <Chips gpus={gathered} nameOf={nameOf} />
+        </p>
+      )}
     </div>
+  );
+}
+
+function Chips({ gpus, nameOf }: { gpus: readonly string[]; nameOf: SetsProps["nameOf"] }) {
+  return (
+    <>
+      {gpus
+        .flatMap((address) => nameOf.get(address) ?? [])
+        .map((name) => (
+          <span class="chip" key={name}>
+            <Name text={name} />
+          </span>
+        ))}
+    </>
   );
 }
 

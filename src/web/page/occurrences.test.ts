@@ -121,6 +121,22 @@ test("clients are told by what is behind their socket", () => {
   );
 });
 
+test("changes are told with who made them, also those that were refused", () => {
+  const history = events(
+    { event: "changed", assignments: [] },
+    { event: "changed", assignments: [], by: { over: "http", from: "127.0.0.1" } },
+    { event: "rejected", of: "127.0.0.1", method: "POST", status: 401, message: "no token" },
+  );
+  assert.deepEqual(
+    seen(history).map(({ words }) => words),
+    [
+      "the assignments have changed",
+      "the assignments have changed, over http from 127.0.0.1",
+      "a change asked for by 127.0.0.1 was refused: no token",
+    ],
+  );
+});
+
 test("events that nobody knows yet, or that are half there, are told all the same", () => {
   const history = events(
     { event: "new kind" },

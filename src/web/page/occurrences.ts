@@ -162,9 +162,11 @@ function plain(event: PageEvent, nameOf: (socket: string) => string): Occurrence
     case "unmodelled":
       return other("", text(event.what));
     case "changed":
-      return other("", "the assignments have changed", "good");
+      return other("", `the assignments have changed${changerWords(event.by)}`, "good");
+    case "rejected":
+      return other("", `a change asked for by ${text(event.of)} was refused: ${text(event.message)}`);
     case "repeated":
-      return { ...other(nameOf(text(event.of)), `${text(event.what)}: ${text(event.count)} more within a second`) };
+      return other(nameOf(text(event.of)), `${text(event.what)}: ${text(event.count)} more within a second`);
     default:
       return other(text(event.gpu), event.event);
   }
@@ -178,6 +180,13 @@ function peerWords(peer: unknown): string {
   if (typeof peer !== "object" || peer === null) return "";
   const { pid, uid, gid } = peer as Record<string, unknown>;
   return `process ${text(pid)}, uid ${text(uid)}, gid ${text(gid)}`;
+}
+
+/** Over what, and from where, where that is told. */
+function changerWords(by: unknown): string {
+  if (typeof by !== "object" || by === null) return "";
+  const { over, from } = by as Record<string, unknown>;
+  return `, over ${text(over)}${text(from) === "" ? "" : ` from ${text(from)}`}`;
 }
 
 function text(value: unknown): string {
