@@ -146,29 +146,46 @@ function MaskRead({ expected, actual }: Fence) {
   );
 }
 
-/** Why fences have failed, what waits for a reset, and what functions go without. */
+interface Remark {
+  tone: "bad" | "waiting";
+  text: string;
+}
+
+/** Why fences have failed, what waits for a reset, and what functions go without; once for all that it is the same for. */
 function Remarks({ gpus }: { gpus: readonly FencedGpu[] }) {
-  const remarks = gpus.flatMap(({ fn, fence }) => [
-    ...(fence.state === "failed" ? [{ fn, tone: "bad" as const, text: fence.reason ?? "no reason is known" }] : []),
-    ...(fence.stillCut.length > 0
-      ? [
-          {
-            fn,
-            tone: "waiting" as const,
-            text: `${counted(fence.stillCut.length, "link")} (${numberRuns(fence.stillCut)}) cut until its next reset`,
-          },
-        ]
-      : []),
-    ...fn.warnings.map((text) => ({ fn, tone: "waiting" as const, text })),
-  ]);
-  if (remarks.length === 0) return null;
+  const remarks = new Map<string, Remark & { names: string[] }>();
+  for (const gpu of gpus) {
+    for (const { tone, text } of remarksOn(gpu)) {
+      const same = remarks.get(`${tone} ${text}`) ?? { tone, text, names: [] };
+      remarks.set(`${tone} ${text}`, same);
+      same.names.push(gpu.fn.name);
+    }
+  }
+  if (remarks.size === 0) return null;
   return (
     <ul class="plain">
-      {remarks.map(({ fn, tone, text }, index) => (
-        <li key={index}>
-          <Tag tone={tone} words={tone === "bad" ? "failed" : "note"} /> <Name text={fn.name} />: {shown(text)}
+      {[...remarks].map(([key, { tone, text, names }]) => (
+        <li key={key}>
+          <Tag tone={tone} words={tone === "bad" ? "failed" : "note"} />{" "}
+          {names.map((name, index) => (
+            <>
+              {index > 0 && ", "}
+              <Name text={name} />
+            </>
+          ))}
+          : {shown(text)}
         </li>
       ))}
     </ul>
   );
+}
+
+function remarksOn({ fn, fence }: FencedGpu): Remark[] {
+  const { state, reason, stillCut } = fence;
+  const links = `${counted(stillCut.length, "link")} (${numberRuns(stillCut)})`;
+  return [
+    ...(state === "failed" ? [{ tone: "bad" as const, text: reason ?? "no reason is known" }] : []),
+    ...(stillCut.length > 0 ? [{ tone: "waiting" as const, text: `${links} cut until its next reset` }] : []),
+    ...fn.warnings.map((text) => ({ tone: "waiting" as const, text })),
+  ];
 }

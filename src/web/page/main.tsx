@@ -3,6 +3,7 @@ import { App } from "./app.js";
 import { connect } from "./connection.js";
 import { Moment } from "./page_time.js";
 import "./page.css";
+import "./views.css";
 
 const root = document.getElementById("app");
 if (root !== null) {
