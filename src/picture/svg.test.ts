@@ -78,6 +78,23 @@ test("owners differ in colour or lines, up to 42 of them", () => {
   assert.equal(new Set(patterns.map(([, look]) => look)).size, 42);
 });
 
+test("two pictures in one page have no id in common, and each refers to its own", () => {
+  const drawing = layOut(pictureOf(builtinMachine("c4140"), [{ name: "vm1", members: ["0000:1a:00.0"] }]));
+  const found = ["lf-", "plan-"].map((ids) => {
+    const text = toSvg(drawing, { ids });
+    const own = new Set([...text.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id ?? ""));
+    const named = [...text.matchAll(/url\(#([^)]+)\)|aria-labelledby="([^"]+)"/g)];
+    const references = named.flatMap(([, url, labels]) => url ?? labels?.split(" ") ?? []);
+    assert.ok(references.length > 2);
+    for (const id of references) assert.ok(own.has(id), id);
+    return own;
+  });
+  assert.deepEqual(
+    [...(found[0] ?? [])].filter((id) => found[1]?.has(id)),
+    [],
+  );
+});
+
 test("a machine without GPUs is a picture too", () => {
   assert.match(svg(machineOf([])), />no GPUs</);
 });

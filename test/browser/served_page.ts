@@ -14,13 +14,23 @@ export interface ServedPage {
 }
 
 /** Starts `linkfence serve --http` on a port of the system's choice, until the test is over. */
-export async function servePage(t: TestContext, machine: string, ...assign: string[]): Promise<ServedPage> {
+export function servePage(t: TestContext, machine: string, ...assign: string[]): Promise<ServedPage> {
+  return servePageOn(t, "0", machine, ...assign);
+}
+
+/** The same on this port. */
+export async function servePageOn(
+  t: TestContext,
+  port: string,
+  machine: string,
+  ...assign: string[]
+): Promise<ServedPage> {
   const folder = mkdtempSync(join(tmpdir(), "linkfence-page-"));
   const socketDir = join(folder, "run");
   const directories = ["--socket-dir", socketDir, "--state-dir", join(folder, "state")];
   const assignments = assign.flatMap((each) => ["--assign", each]);
   const server = await ServingProcess.ready(
-    ...["--machine", machine, ...assignments, ...directories, "--http", "127.0.0.1:0"],
+    ...["--machine", machine, ...assignments, ...directories, "--http", `127.0.0.1:${port}`],
   );
   t.after(async () => {
     await server.end();
