@@ -2,6 +2,7 @@ import { layOut } from "../../picture/layout.js";
 import { pictureOf } from "../../picture/picture.js";
 import { toSvg } from "../../picture/svg.js";
 import type { View } from "./connection.js";
+import { PlanMode } from "./plan/plan_mode.js";
 
 /** The whole page. */
 export function App({ view }: { view: View }) {
@@ -11,6 +12,9 @@ export function App({ view }: { view: View }) {
     <main>
       <h1>{machine.name}</h1>
       <div dangerouslySetInnerHTML={{ __html: svg }} />
+      <section id="plan">
+        <PlanMode view={view} />
+      </section>
     </main>
   );
 }

@@ -2,6 +2,7 @@ import { render } from "preact";
 import { App } from "./app.js";
 import { connect } from "./connection.js";
 import "./page.css";
+import "./plan/plan.css";
 
 const root = document.getElementById("app");
 if (root !== null) {
