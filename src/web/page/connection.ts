@@ -24,21 +24,26 @@ export function connect(onView: (view: View) => void): void {
     if (view !== undefined) onView(view);
   };
   const source = new EventSource("/api/events");
-  source.addEventListener("snapshot", ({ data }) => {
-    const { machine, planning, state, history } = JSON.parse(data) as Snapshot;
+  source.addEventListener("snapshot", (message) => {
+    const { machine, planning, state, history } = JSON.parse(textOf(message)) as Snapshot;
     const described = readCapture(machine);
     show({ connected: true, machine: { ...described, gpus: state.gpus }, planning, state, history });
   });
-  source.addEventListener("state", ({ data }) => {
+  source.addEventListener("state", (message) => {
     if (view === undefined) return;
-    const state = JSON.parse(data) as PageState;
+    const state = JSON.parse(textOf(message)) as PageState;
     show({ ...view, state, machine: { ...view.machine, gpus: state.gpus } });
   });
-  source.addEventListener("events", ({ data }) => {
+  source.addEventListener("events", (message) => {
     if (view === undefined) return;
-    show({ ...view, history: [...view.history, ...(JSON.parse(data) as PageEvent[])].slice(-SHOWN) });
+    show({ ...view, history: [...view.history, ...(JSON.parse(textOf(message)) as PageEvent[])].slice(-SHOWN) });
   });
   source.addEventListener("error", () => {
     if (view !== undefined) show({ ...view, connected: false });
   });
+}
+
+/** What a message of the server says. Types of Node's and of the browser have two ideas of an event, and may meet here. */
+function textOf(message: Event): string {
+  return (message as Event & { data: string }).data;
 }

@@ -1,3 +1,4 @@
+/** @jsxRuntime automatic @jsxImportSource preact */
 import { useRef, useState } from "preact/hooks";
 import { type Applied, applyChanges } from "./apply.js";
 import { nameList } from "./plan_words.js";

@@ -1,3 +1,4 @@
+/** @jsxRuntime automatic @jsxImportSource preact */
 import { useRef, useState } from "preact/hooks";
 
 /** The command that does what is planned, to copy. */

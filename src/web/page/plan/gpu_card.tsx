@@ -1,3 +1,4 @@
+/** @jsxRuntime automatic @jsxImportSource preact */
 import { shown } from "../../../picture/text.js";
 import { changeLines, linkList, maskText } from "./plan_words.js";
 import type { GpuPreview } from "./preview.js";

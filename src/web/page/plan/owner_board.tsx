@@ -1,3 +1,4 @@
+/** @jsxRuntime automatic @jsxImportSource preact */
 import { useRef, useState } from "preact/hooks";
 import { HOST } from "../../../isolation/assignment.js";
 import { GpuCard } from "./gpu_card.js";

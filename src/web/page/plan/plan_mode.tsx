@@ -1,3 +1,4 @@
+/** @jsxRuntime automatic @jsxImportSource preact */
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { HOST } from "../../../isolation/assignment.js";
 import type { Assignment, Machine } from "../../../machine/machine.js";

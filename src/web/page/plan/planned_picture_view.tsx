@@ -1,3 +1,4 @@
+/** @jsxRuntime automatic @jsxImportSource preact */
 import { useMemo } from "preact/hooks";
 import type { Plan } from "../../../isolation/plan.js";
 import type { Assignment, Machine } from "../../../machine/machine.js";

@@ -1,3 +1,4 @@
+/** @jsxRuntime automatic @jsxImportSource preact */
 import { shown } from "../../../picture/text.js";
 import { count, nameList } from "./plan_words.js";
 import type { Preview } from "./preview.js";
