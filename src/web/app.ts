@@ -1,6 +1,7 @@
 import { Hono } from "hono";
 import { bearerAuth } from "hono/bearer-auth";
 import { bodyLimit } from "hono/body-limit";
+import { HTTPException } from "hono/http-exception";
 import { secureHeaders } from "hono/secure-headers";
 import { streamSSE } from "hono/streaming";
 import { failureLine } from "../cli/failure.js";
@@ -50,7 +51,10 @@ export function makeApp({ settings, port, token, page, watched, live }: AppParts
       strictTransportSecurity: false,
     }),
   );
-  app.onError((error, context) => context.json({ error: failureLine(error) }, 400));
+  app.onError((error, context) => {
+    if (error instanceof HTTPException) return error.getResponse();
+    return context.json({ error: failureLine(error) }, 400);
+  });
   app.get("/", (context) => {
     const gzip = /\bgzip\b/.test(context.req.header("accept-encoding") ?? "");
     return context.body(gzip ? page.gzip : page.html, 200, {

@@ -13,14 +13,24 @@ export interface ServedPage {
   socketDir: string;
 }
 
-/** Starts `linkfence serve --http` on a port of the system's choice, until the test is over. */
+/**
+ * Starts `linkfence serve --http` on a port of the system's choice, until the test is over.
+ * @param machine the name of a built-in one, or a capture file's, ending in .json
+ */
 export async function servePage(t: TestContext, machine: string, ...assign: string[]): Promise<ServedPage> {
   const folder = mkdtempSync(join(tmpdir(), "linkfence-page-"));
   const socketDir = join(folder, "run");
   const directories = ["--socket-dir", socketDir, "--state-dir", join(folder, "state")];
   const assignments = assign.flatMap((each) => ["--assign", each]);
   const server = await ServingProcess.ready(
-    ...["--machine", machine, ...assignments, ...directories, "--http", "127.0.0.1:0"],
+    ...[
+      machine.endsWith(".json") ? "--capture" : "--machine",
+      machine,
+      ...assignments,
+      ...directories,
+      "--http",
+      "127.0.0.1:0",
+    ],
   );
   t.after(async () => {
     await server.end();

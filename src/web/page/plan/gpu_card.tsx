@@ -45,10 +45,10 @@ export function GpuCard({ gpu, owners, onMove, onDrag }: Props) {
         {moved && <span class="plan-tag">from {gpu.ownerNow}</span>}
       </div>
       {movable ? (
-        <label class="plan-field">
-          <span>
+        <div class="plan-field">
+          <label for={ownerFieldId(gpu)}>
             Owner<span class="plan-hidden"> of {shown(gpu.name)}</span>
-          </span>
+          </label>
           <select
             id={ownerFieldId(gpu)}
             value={gpu.owner}
@@ -62,7 +62,7 @@ export function GpuCard({ gpu, owners, onMove, onDrag }: Props) {
               </option>
             ))}
           </select>
-        </label>
+        </div>
       ) : (
         <p>{gpu.unassignable}</p>
       )}

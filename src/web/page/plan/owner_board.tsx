@@ -103,15 +103,16 @@ function NewOwner({ freeName, onAdd, target }: NewOwnerProps) {
   return (
     <form
       class="plan-owner plan-new"
-      aria-label="New owner"
+      aria-labelledby="plan-new"
       onSubmit={(event) => {
         event.preventDefault();
         add();
       }}
       {...target("+", add)}
     >
+      <h3 id="plan-new">New owner</h3>
       <label class="plan-field" for={NEW_OWNER}>
-        New owner
+        Name
       </label>
       <div class="plan-row">
         <input
