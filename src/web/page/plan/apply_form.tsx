@@ -18,15 +18,18 @@ interface Props {
 export function ApplyForm({ preview, virtual, blocked, progress, onBusy }: Props) {
   const [token, setToken] = useState("");
   const [busy, setBusy] = useState(false);
-  const [applied, setApplied] = useState<Applied>();
+  const [result, setResult] = useState<Applied & { of: string }>();
+  const plan = preview.texts.join(" ");
+  // What has become of another plan says nothing of this one; what is applied leaves none.
+  const applied = result?.of === plan || plan === "" ? result : undefined;
   const dialog = useRef<HTMLDialogElement>(null);
   const reason = busy ? "The server is at work." : (blocked ?? whyNot(preview, token));
   const apply = async () => {
     dialog.current?.close();
     setBusy(true);
     onBusy(true);
-    setApplied(undefined);
-    setApplied(await applyChanges(token, preview.texts));
+    setResult(undefined);
+    setResult({ ...(await applyChanges(token, preview.texts)), of: plan });
     setBusy(false);
     onBusy(false);
   };

@@ -1,4 +1,5 @@
 /** @jsxRuntime automatic @jsxImportSource preact */
+import { HOST } from "../../../isolation/assignment.js";
 import { shown } from "../../../picture/text.js";
 import { changeLines, linkList, maskText } from "./plan_words.js";
 import type { GpuPreview } from "./preview.js";
@@ -17,7 +18,7 @@ export function ownerFieldId({ address }: Pick<GpuPreview, "address">): string {
 
 /** A GPU with what the plan makes of it. Dragged, or moved by its field or the arrow keys. */
 export function GpuCard({ gpu, owners, onMove, onDrag }: Props) {
-  const movable = gpu.unassignable === undefined || gpu.owner !== "host";
+  const movable = gpu.unassignable === undefined || gpu.owner !== HOST;
   const changes = changeLines(gpu);
   const moved = gpu.owner !== gpu.ownerNow;
   const step = (event: KeyboardEvent) => {

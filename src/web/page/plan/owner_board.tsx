@@ -2,7 +2,7 @@
 import { useRef, useState } from "preact/hooks";
 import { HOST } from "../../../isolation/assignment.js";
 import { GpuCard } from "./gpu_card.js";
-import { count } from "./plan_words.js";
+import { count, nameList } from "./plan_words.js";
 import type { GpuPreview } from "./preview.js";
 
 interface Props {
@@ -49,6 +49,7 @@ export function OwnerBoard({ gpus, owners, others, freeName, onMove, onAdd, onRe
     <div class="plan-owners">
       {owners.map((owner) => {
         const own = gpus.filter((gpu) => gpu.owner === owner);
+        const inUse = own.flatMap(({ name, client }) => (client === undefined ? [] : [name]));
         const besides = others.get(owner) ?? [];
         return (
           // biome-ignore lint/a11y/useSemanticElements: no form is asked for; a fieldset is no place to drop things on.
@@ -63,6 +64,7 @@ export function OwnerBoard({ gpus, owners, others, freeName, onMove, onAdd, onRe
             <div class="plan-owner-head">
               <h3 id={`plan-owner-${owner}`}>{owner}</h3>
               <small>{count(own.length, "GPU")}</small>
+              {inUse.length > 0 && <small class="plan-in-use">in use: {nameList(inUse)}</small>}
               {owner !== HOST && own.length === 0 && (
                 <button type="button" onClick={() => onRemove(owner)}>
                   Remove <span class="plan-hidden">{owner}</span>

@@ -2,7 +2,7 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { HOST } from "../../../isolation/assignment.js";
 import type { Assignment, Machine } from "../../../machine/machine.js";
-import { shown } from "../../../picture/text.js";
+import { fitted, shown } from "../../../picture/text.js";
 import type { View } from "../connection.js";
 import { ApplyForm } from "./apply_form.js";
 import { assignCommand, changesBetween } from "./assignment_changes.js";
@@ -55,7 +55,7 @@ export function PlanMode({ view }: { view: View }) {
     if (gpu === undefined) return;
     const after = previewOf(machine, assignmentsOf(machine, next), status, planning);
     const owner = after.gpus.find(({ address }) => address === gpu.address)?.owner ?? HOST;
-    setSaid(`${shown(gpu.name)} to ${owner}: ${verdict(after)}`);
+    setSaid(`${fitted(gpu.name, 40)} to ${owner}: ${verdict(after)}`);
   };
   const onMove = (gpu: GpuPreview, owner: string) => {
     change(withMove(machine, draft, gpu.address, owner), gpu);
@@ -84,7 +84,7 @@ export function PlanMode({ view }: { view: View }) {
       <h2>Plan</h2>
       <p>
         Move GPUs between owners and see what would become of their links. Nothing is touched before you apply it
-        {machine.virtual && "; this machine is virtual"}.
+        {machine.virtual ? "; this machine is virtual." : ", which touches the hardware of this host."}
       </p>
       <p id="plan-keys">Drag a card, choose in its field, or press ← and → there.</p>
       <div class="plan-row">

@@ -32,7 +32,7 @@ export interface GpuPreview {
   untouched?: string;
   /** It is reset when the plan is applied. */
   reset: boolean;
-  /** Who is connected to it now. */
+  /** Who is connected to it or one of its NPU bridges now. */
   client?: string;
 }
 
@@ -93,13 +93,14 @@ export function previewOf(
     gpus: plan.gpus.flatMap((each) => {
       const gpu = machines.get(each.address);
       if (gpu === undefined) return [];
-      const client = served.get(each.address)?.client ?? null;
+      const functions = [each.address, ...gpu.bridges].map((address) => served.get(address)?.client ?? null);
+      const client = functions.find((occupant) => occupant !== null);
       return [
         {
           ...linksOf(gpu, each),
           ownerNow: ownerNow(each.address),
           reset: resets.has(each.address),
-          ...(client !== null && { client: `process ${client.pid}` }),
+          ...(client !== undefined && client !== null && { client: `process ${client.pid}` }),
         },
       ];
     }),

@@ -3,6 +3,9 @@ import { shown } from "../../../picture/text.js";
 import { count, nameList } from "./plan_words.js";
 import type { Preview } from "./preview.js";
 
+/** Problems beyond these are counted only. */
+const SHOWN = 40;
+
 /** Whether the plan isolates, what stands in the way, and what to do about it. */
 export function VerdictPanel({ preview }: { preview: Preview }) {
   const { plan, cutLinks, resets, refusals, texts } = preview;
@@ -22,7 +25,7 @@ export function VerdictPanel({ preview }: { preview: Preview }) {
       </ul>
       {plan.problems.length > 0 && (
         <ol class="plan-problems">
-          {plan.problems.map(({ severity, message, action }) => (
+          {plan.problems.slice(0, SHOWN).map(({ severity, message, action }) => (
             <li key={message}>
               <strong>{severity === "error" ? "Problem" : "Warning"}:</strong> {shown(message)}
               <br />
@@ -30,6 +33,7 @@ export function VerdictPanel({ preview }: { preview: Preview }) {
               {shown(action)}
             </li>
           ))}
+          {plan.problems.length > SHOWN && <li>and {plan.problems.length - SHOWN} more</li>}
         </ol>
       )}
       {refusals.length > 0 && (
