@@ -44,6 +44,7 @@ export function stateOf(machine: Machine, assignments: readonly Assignment[] = [
       functions,
     },
     gpus: machine.gpus,
+    drivers: {},
     snippets: assignments.map(({ name }) => ({
       name,
       qemu: `-name ${name} \\\n-m 4G`,

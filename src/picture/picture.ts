@@ -2,6 +2,7 @@ import { HOST, ownersOf } from "../isolation/assignment.js";
 import { audit, type Finding } from "../isolation/findings.js";
 import { effectiveGroups, type IsolationOptions, isolation } from "../isolation/isolation.js";
 import { LinkGraph } from "../isolation/links.js";
+import type { PlanProblem } from "../isolation/plan_problems.js";
 import type { Assignment, Gpu, Machine } from "../machine/machine.js";
 import type { PciAddress } from "../pci/address.js";
 import { pcieTree, type TreeNode } from "./pcie_tree.js";
@@ -11,6 +12,8 @@ import { type Wire, wiresOf } from "./wires.js";
 export interface Picture {
   machine: string;
   virtual: boolean;
+  /** It shows what is planned, not what registers say. */
+  planned?: true;
   /** Where the machine was read from. */
   source: string;
   /** Sockets, and below them the PCIe tree down to the GPUs. */
@@ -57,7 +60,10 @@ export interface PicturedBridge {
 }
 
 /** A finding with the number by which the picture refers to it, from 1. */
-export type PicturedFinding = Pick<Finding, "kind" | "reason" | "action"> & { number: number };
+export type PicturedFinding = Pick<Finding, "reason" | "action"> & {
+  number: number;
+  kind: Finding["kind"] | PlanProblem["kind"];
+};
 
 /** Makes the picture of a machine. Linear in the number of links, but for what sorting takes. */
 export function pictureOf(

@@ -18,7 +18,10 @@ export function servePage(t: TestContext, machine: string, ...assign: string[]):
   return servePageOn(t, "0", machine, ...assign);
 }
 
-/** The same on this port. */
+/**
+ * The same on this port.
+ * @param machine the name of a built-in one, or a capture file's, ending in .json
+ */
 export async function servePageOn(
   t: TestContext,
   port: string,
@@ -30,7 +33,14 @@ export async function servePageOn(
   const directories = ["--socket-dir", socketDir, "--state-dir", join(folder, "state")];
   const assignments = assign.flatMap((each) => ["--assign", each]);
   const server = await ServingProcess.ready(
-    ...["--machine", machine, ...assignments, ...directories, "--http", `127.0.0.1:${port}`],
+    ...[
+      machine.endsWith(".json") ? "--capture" : "--machine",
+      machine,
+      ...assignments,
+      ...directories,
+      "--http",
+      `127.0.0.1:${port}`,
+    ],
   );
   t.after(async () => {
     await server.end();

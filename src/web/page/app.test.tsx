@@ -47,6 +47,14 @@ test("any machine is a page, whatever names it has", () => {
     "small",
     "b",
     "tfoot",
+    "br",
+    "ins",
+    "dialog",
+    "form",
+    "select",
+    "option",
+    "strong",
+    "h4",
   ])
     known.add(more);
   fc.assert(

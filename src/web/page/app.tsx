@@ -9,6 +9,7 @@ import { IsolationView } from "./isolation_view.js";
 import { LivePicture } from "./live_picture.js";
 import { LostBanner, MachineHeader } from "./machine_header.js";
 import { type OverallState, overallState } from "./overall_state.js";
+import { PlanMode } from "./plan/plan_mode.js";
 import { LostContext, Section } from "./section.js";
 import { Tag } from "./tag.js";
 import { TimelineView } from "./timeline_view.js";
@@ -68,9 +69,7 @@ export function App({ view }: { view: View }) {
             {attach}
           </Section>
           <Section id="plan" title="Plan">
-            <p>
-              <code>linkfence plan</code> shows what other owners would mean, before anything is touched.
-            </p>
+            <PlanMode view={view} />
           </Section>
         </main>
         <footer>

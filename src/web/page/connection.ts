@@ -50,10 +50,10 @@ class Connection {
 
   /** What cannot be understood says nothing of now, so nothing that is shown may pass for it. */
   #on(source: EventSource, name: string, take: (data: unknown) => void): void {
-    source.addEventListener(name, ({ data }) => {
+    source.addEventListener(name, (message) => {
       if (source !== this.#source) return;
       try {
-        take(JSON.parse(data));
+        take(JSON.parse(textOf(message)));
         this.#heard = Date.now();
       } catch (error) {
         console.error(error);
@@ -90,4 +90,9 @@ class Connection {
     this.#view = view;
     this.listener.onView(view);
   }
+}
+
+/** What a message of the server says. Types of Node's and of the browser have two ideas of an event, and may meet here. */
+function textOf(message: Event): string {
+  return (message as Event & { data: string }).data;
 }

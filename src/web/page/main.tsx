@@ -4,6 +4,7 @@ import { connect } from "./connection.js";
 import { Moment } from "./page_time.js";
 import "./page.css";
 import "./views.css";
+import "./plan/plan.css";
 
 const root = document.getElementById("app");
 if (root !== null) {

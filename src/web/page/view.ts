@@ -1,5 +1,6 @@
 import { readCapture } from "../../machine/capture.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
+import { seenMachine } from "../seen_machine.js";
 import type { PageEvent, PageState, Snapshot } from "../snapshot.js";
 
 /** So many events are kept. */
@@ -38,7 +39,7 @@ export interface Lost {
  */
 export function viewOf({ machine, planning, state, history }: Snapshot, before?: View): View {
   const { lost: _, ...base } = before ?? { clockAhead: 0 };
-  const described = { ...readCapture(machine), gpus: state.gpus };
+  const described = seenMachine(readCapture(machine), state);
   const known = before !== undefined && sameValue(before.machine, described) ? before.machine : described;
   return {
     ...base,
@@ -53,7 +54,9 @@ export function viewOf({ machine, planning, state, history }: Snapshot, before?:
 
 /** The view after what is has changed. */
 export function withState({ lost: _, ...view }: View, state: PageState): View {
-  const machine = sameValue(view.machine.gpus, state.gpus) ? view.machine : { ...view.machine, gpus: state.gpus };
+  const { gpus, drivers } = view.state;
+  const same = sameValue([gpus, drivers], [state.gpus, state.drivers]);
+  const machine = same ? view.machine : seenMachine(view.machine, state);
   return { ...view, connected: true, machine, assignments: ownersIn(state, view.assignments), state };
 }
 
