@@ -400,8 +400,9 @@ describe("who keeps others from being answered", () => {
       const ended = Promise.all([headers, body, silent].map((each) => each.all()));
       for (let at = 0; at < 20; at++) assert.equal((await ask(there, "/api/groups")).status, 200);
       const [first, second, third] = await ended;
-      assert.match(first ?? "", /^HTTP\/1.1 408 /);
-      assert.match(second ?? "", /^HTTP\/1.1 4/);
+      // An answer may be lost with what the client goes on to send.
+      assert.match(first ?? "", /^$|^HTTP\/1.1 408 /);
+      assert.match(second ?? "", /^$|^HTTP\/1.1 4/);
       assert.match(third ?? "", /^$|^HTTP\/1.1 408 /);
       // What it does not take fills the system's buffers first.
       while (!/^linkfence_http_watchers 1$/m.test((await ask(there, "/metrics")).body)) await pause(100);
