@@ -62,7 +62,7 @@ export class Looks {
   async #takeTurn(): Promise<Look> {
     await this.#current?.catch(() => {});
     const wait = this.#began + LOOK_PAUSE - performance.now();
-    if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait).unref());
+    if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
     this.#next = undefined;
     this.#began = performance.now();
     this.#current = this.#look();

@@ -71,6 +71,8 @@ export class Site {
       const { host, port } = settings;
       throw new UsageError(`--http ${hostInUrl(host)}:${port} cannot be listened on: ${errnoInWords(errnoOf(error))}`);
     }
+    // A connection that cannot be accepted, for want of descriptors say, is no end of the others.
+    server.on("error", () => {});
     return new Site(settings, server, page, machine, options);
   }
 

@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 
 /** What came back, as much as tests look at. */
@@ -25,7 +24,8 @@ export class RawConnection {
 
   /** What has come by the time that the server closes the connection. */
   async all(): Promise<string> {
-    if (!this.socket.closed) await once(this.socket, "close");
+    // Not by `once`, which an error would end first: being hung up on is none here.
+    if (!this.socket.closed) await new Promise((resolve) => this.socket.once("close", resolve));
     return this.text;
   }
 }
