@@ -50,10 +50,10 @@ class Connection {
 
   /** What cannot be understood says nothing of now, so nothing that is shown may pass for it. */
   #on(source: EventSource, name: string, take: (data: unknown) => void): void {
-    source.addEventListener(name, ({ data }) => {
+    source.addEventListener(name, (message) => {
       if (source !== this.#source) return;
       try {
-        take(JSON.parse(data));
+        take(JSON.parse((message as Event & { data: string }).data));
         this.#heard = Date.now();
       } catch (error) {
         console.error(error);
