@@ -4,24 +4,19 @@ import { isForeign, shown } from "./text.js";
 
 const FONT = "ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,'Liberation Mono',monospace";
 
-export interface SvgOptions {
-  /** What its ids begin with, letters, digits and `-`: two pictures in one page may have no id in common. */
-  ids?: string;
-}
-
 /**
  * The drawing as an SVG document of its own: no scripts, fonts or files from elsewhere. Light colours are attributes, so
  * that every viewer shows them; those for a dark background are a style sheet, for viewers that can.
+ * @param options `ids`: what ids begin with, for a page that has several pictures
  */
-export function toSvg(drawing: Drawing, { ids = "lf-" }: SvgOptions = {}): string {
-  const { width, height, title, description, shapes } = drawing;
+export function toSvg({ width, height, title, description, shapes }: Drawing, { ids = "" } = {}): string {
   const looks = new Set<Look>(["paper"]);
   collectLooks(shapes, looks);
   const owners = [...looks].flatMap((look) => ownerOf(look) ?? []).sort((a, b) => a - b);
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-labelledby="${ids}title ${ids}description" font-family="${FONT}">`,
-    `<title id="${ids}title">${escaped(title)}</title>`,
-    `<desc id="${ids}description">${escaped(description)}</desc>`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-labelledby="${ids}lf-title ${ids}lf-description" font-family="${FONT}">`,
+    `<title id="${ids}lf-title">${escaped(title)}</title>`,
+    `<desc id="${ids}lf-description">${escaped(description)}</desc>`,
     `<style>${darkStyle(looks)}</style>`,
     ...(owners.length > 0 ? [`<defs>${owners.map((owner) => patternOf(owner, ids)).join("")}</defs>`] : []),
     `<rect class="lf-paper" width="${width}" height="${height}"${attributes(attributesOf("paper", ids))}/>`,
@@ -42,7 +37,7 @@ function shapeText(shape: Shape, ids: string): string {
   switch (shape.kind) {
     case "group": {
       const data = Object.entries(shape.data).map(([name, value]) => ` data-${name}="${escaped(shown(value))}"`);
-      const inner = shape.shapes.map((inner) => shapeText(inner, ids)).join("");
+      const inner = shape.shapes.map((each) => shapeText(each, ids)).join("");
       return `<g${data.join("")}><title>${escaped(shown(shape.title))}</title>${inner}</g>`;
     }
     case "rect": {

@@ -75,11 +75,14 @@ const OWNER_PATTERNS = [
   "M0 0L10 10",
 ] as const;
 
-/** The attributes of a look; `ids`: what ids in the document begin with. */
-export function attributesOf(look: Look, ids = "lf-"): Readonly<Record<string, string>> {
+/**
+ * The attributes of a look.
+ * @param ids what ids begin with
+ */
+export function attributesOf(look: Look, ids = ""): Readonly<Record<string, string>> {
   const owner = ownerOf(look);
   if (owner !== undefined)
-    return { fill: `url(#${ids}owner-${owner})`, stroke: colourOf(owner).edge, "stroke-width": "2" };
+    return { fill: `url(#${ids}lf-owner-${owner})`, stroke: colourOf(owner).edge, "stroke-width": "2" };
   return STYLES[look as keyof typeof STYLES].light;
 }
 
@@ -101,12 +104,12 @@ export function darkStyle(looks: Iterable<Look>): string {
 }
 
 /** The pattern that fills an owner's areas. */
-export function patternOf(owner: number, ids: string): string {
+export function patternOf(owner: number, ids = ""): string {
   const { tint } = colourOf(owner);
   const lines = OWNER_PATTERNS[owner % OWNER_PATTERNS.length] ?? "";
   const drawn = lines === "" ? "" : `<path d="${lines}" fill="none" stroke="#000000" stroke-opacity="0.25"/>`;
   return (
-    `<pattern id="${ids}owner-${owner}" width="10" height="10" patternUnits="userSpaceOnUse">` +
+    `<pattern id="${ids}lf-owner-${owner}" width="10" height="10" patternUnits="userSpaceOnUse">` +
     `<rect class="lf-tint-${owner}" width="10" height="10" fill="${tint}"/>${drawn}</pattern>`
   );
 }

@@ -110,7 +110,7 @@ describe("a page of any server", { skip: NO_BROWSER }, () => {
       });
     });
     await openPage(page, site.url);
-    await page.getByRole("button", { name: "Copy" }).click();
+    await page.locator("#attach").getByRole("button", { name: "Copy" }).click();
     await page.locator("#attach", { hasText: "Copied" }).waitFor();
     assert.equal(await page.evaluate(() => document.documentElement.dataset.copied), "-name vm1 \\\n-m 4G");
     assert.equal(await page.evaluate(() => document.activeElement?.tagName), "BUTTON");

@@ -64,7 +64,6 @@ describe("the page", { skip: NO_BROWSER }, () => {
     });
 
     await t.test("a client, its trapped writes and its resets are followed", async () => {
-      const before = (await fence(page, "GPU0"))[3];
       const client = new VfioUserClient(socketOf(served, "GPU0"));
       try {
         for (let write = 0; write < 60; write++) client.write(0, LINK_DISABLE, new Uint8Array(4));
@@ -73,11 +72,15 @@ describe("the page", { skip: NO_BROWSER }, () => {
           .locator("#timeline tbody tr", { hasText: /reset and fenced: cut links 2, 3/ })
           .nth(1)
           .waitFor();
-        await page.locator("#timeline tbody tr", { hasText: /was trapped: nothing was written, 60 times/ }).waitFor();
+        // On a busy machine they are more than one burst.
+        await page.waitForFunction(() => {
+          const rows = [...document.querySelectorAll("#timeline tbody tr")].map((row) => row.textContent ?? "");
+          const trapped = rows.filter((text) => text.includes("was trapped: nothing was written"));
+          return trapped.reduce((sum, text) => sum + Number(/(\d+) times/.exec(text)?.[1] ?? 1), 0) === 60;
+        });
         await page.locator("table.fences", { hasText: `process ${process.pid}` }).waitFor();
         assert.equal(await page.locator("#timeline .lane", { hasText: "GPU0" }).locator(".bar.good").count(), 2);
         assert.match((await fence(page, "GPU0"))[3] ?? "", /^\d\d:\d\d:\d\d$/);
-        assert.notEqual(before, undefined);
       } finally {
         client.close();
       }

@@ -25,42 +25,14 @@ function page(machine: Machine, assignments: readonly Assignment[] = []): string
   return renderToString(<App view={viewFor(machine, assignments)} />);
 }
 
-/** The elements that a page has, by name. */
-function elements(html: string): Set<string> {
-  return new Set([...html.matchAll(/<([a-z][\w-]*)/gi)].map(([, name]) => name ?? ""));
-}
+/** What no part of the page is made of, and names of generated machines would like to be. */
+const FOREIGN = /<(?:b|script|img|iframe|object|embed|link|meta|base)[\s>]/;
 
 test("any machine is a page, whatever names it has", () => {
-  const known = elements(page(boardsOf(1, { gpus: 2, switches: 1 })));
-  for (const more of [
-    "details",
-    "summary",
-    "pattern",
-    "defs",
-    "ol",
-    "fieldset",
-    "legend",
-    "label",
-    "input",
-    "button",
-    "pre",
-    "small",
-    "b",
-    "tfoot",
-    "br",
-    "ins",
-    "dialog",
-    "form",
-    "select",
-    "option",
-    "strong",
-    "h4",
-  ])
-    known.add(more);
   fc.assert(
     fc.property(anyMachine, ({ machine, assignments }) => {
       const html = page(machine, assignments);
-      for (const name of elements(html)) assert.ok(known.has(name), name);
+      assert.equal(FOREIGN.exec(html)?.[0], undefined);
       assert.equal(/\u202e|cannot be (drawn|shown)/.exec(html)?.[0], undefined);
     }),
     { numRuns: 40 },
@@ -92,7 +64,7 @@ test("hostile names are text and nothing else", () => {
     { name: HOSTILE, source: HOSTILE, unknown: [{ what: HOSTILE, functions: [], action: HOSTILE }] },
   );
   const html = page(machine, [{ name: HOSTILE, members: ["0000:41:00.0"] }]);
-  assert.equal(/<script|<img|\u202e/.exec(html)?.[0], undefined);
+  assert.equal(FOREIGN.exec(html)?.[0] ?? /\u202e/.exec(html)?.[0], undefined);
   assert.match(html, /&lt;script>alert\(&quot;1&quot;\)/);
 });
 

@@ -53,7 +53,7 @@ class Connection {
     source.addEventListener(name, (message) => {
       if (source !== this.#source) return;
       try {
-        take(JSON.parse(textOf(message)));
+        take(JSON.parse((message as Event & { data: string }).data));
         this.#heard = Date.now();
       } catch (error) {
         console.error(error);
@@ -90,9 +90,4 @@ class Connection {
     this.#view = view;
     this.listener.onView(view);
   }
-}
-
-/** What a message of the server says. Types of Node's and of the browser have two ideas of an event, and may meet here. */
-function textOf(message: Event): string {
-  return (message as Event & { data: string }).data;
 }

@@ -65,7 +65,7 @@ function FindingsList({ findings }: Pick<Audit, "findings">) {
           <li key={index} id={`finding-${index + 1}`}>
             <span class="badge">{index + 1}</span>
             <div>
-              <b>{KINDS[kind]}</b> {shown(reason)}
+              <strong>{KINDS[kind]}</strong> {shown(reason)}
               <span class="action">→ {shown(action)}</span>
             </div>
           </li>

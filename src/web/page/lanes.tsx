@@ -89,7 +89,7 @@ export function Lanes({ occurrences, gpus, clockAhead, until }: LanesProps) {
         </span>
         {Object.entries(MARKS).map(([kind, mark]) => (
           <span key={kind}>
-            <b>{mark}</b> {kind}
+            <strong>{mark}</strong> {kind}
           </span>
         ))}
       </p>
