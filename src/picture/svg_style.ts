@@ -97,7 +97,7 @@ export function darkStyle(looks: Iterable<Look>): string {
         .join(";")}}`,
     ];
   });
-  return `@media (prefers-color-scheme:dark){${rules.join("")}}`;
+  return `@media screen and (prefers-color-scheme:dark){${rules.join("")}}`;
 }
 
 /** The pattern that fills an owner's areas. */
