@@ -15,6 +15,19 @@ export function jsonText(value: unknown): string {
   return `${JSON.stringify(value, (_, item) => (typeof item === "bigint" ? `0x${item.toString(16)}` : item), 2)}\n`;
 }
 
+/** Set when what a command makes goes to a file. */
+let toFile = false;
+
+/** What is made from now on goes to a file: no colours, and no regard to how wide the terminal is. */
+export function writeToFile(): void {
+  toFile = true;
+}
+
+/** Whether what is made goes to a terminal. */
+export function isTerminal(): boolean {
+  return process.stdout.isTTY === true && !toFile;
+}
+
 /** Writes lines to standard output. */
 export function writeLines(lines: readonly string[]): void {
   if (lines.length > 0) process.stdout.write(`${lines.join("\n")}\n`);
@@ -25,8 +38,13 @@ export function writeLines(lines: readonly string[]): void {
  * terminal gets each line whole, for whoever searches it.
  */
 export function writeProse(lines: readonly string[]): void {
-  const narrow = process.stdout.isTTY === true;
-  writeLines(narrow ? lines.flatMap((line) => brokenLine(line, terminalColumns())) : lines);
+  process.stdout.write(proseText(lines));
+}
+
+/** What {@link writeProse} writes. */
+export function proseText(lines: readonly string[]): string {
+  const pieces = isTerminal() ? lines.flatMap((line) => brokenLine(line, terminalColumns())) : lines;
+  return pieces.length === 0 ? "" : `${pieces.join("\n")}\n`;
 }
 
 /** A line in pieces of so many columns, those after the first indented by two more. */
@@ -61,7 +79,7 @@ export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan" | "mage
  * Colours a text when standard output is a terminal that can show it and NO_COLOR is not set (https://no-color.org).
  */
 export function paint(style: Style, text: string): string {
-  const colours = process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== "dumb";
+  const colours = isTerminal() && !process.env.NO_COLOR && process.env.TERM !== "dumb";
   return colours && text !== "" ? styleText(style, text) : text;
 }
 
@@ -70,7 +88,7 @@ export const COLUMNS = 80;
 
 /** Columns of the terminal that standard output is; {@link COLUMNS} where it is none. */
 export function terminalColumns(): number {
-  return process.stdout.isTTY === true && process.stdout.columns > 0 ? process.stdout.columns : COLUMNS;
+  return isTerminal() && process.stdout.columns > 0 ? process.stdout.columns : COLUMNS;
 }
 
 /** Whether the locale has letters beyond ASCII, as setlocale(3) would find it. */

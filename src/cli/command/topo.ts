@@ -1,5 +1,6 @@
 import { ownersOf } from "../../isolation/assignment.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
+import { linkCount, MOST_LINKS } from "../../picture/most_links.js";
 import type { Picture } from "../../picture/picture.js";
 import { during } from "../during.js";
 import { UsageError } from "../failure.js";
@@ -11,9 +12,6 @@ import { checkOutPath, writeFileWhole } from "../write_file.js";
 
 const FORMATS = ["matrix", "drawing", "tree", "svg", "dot", "png", "json"] as const;
 type Format = (typeof FORMATS)[number];
-
-/** More links than these are no picture any more. */
-const MOST_LINKS = 20_000;
 
 /** What `topo` takes besides a source. */
 export interface TopoOptions extends SourceOptions {
@@ -81,7 +79,7 @@ async function contentOf(
 async function overview(machine: Machine, assignments: readonly Assignment[], options: TopoOptions): Promise<string[]> {
   if (machine.gpus.length === 0) return [heading(machine)];
   const matrix = process.stdout.isTTY === true ? fittedMatrixLines(machine, terminalColumns()) : matrixLines(machine);
-  if (linksOf(machine) > MOST_LINKS) return matrix;
+  if (linkCount(machine) > MOST_LINKS) return matrix;
   const { drawingLines } = await import("../topology_drawing.js");
   const lines = drawingLines(await pictureFor(machine, assignments, options));
   return [...matrix, ...(lines.length > 0 ? ["", ...lines] : [])];
@@ -93,7 +91,7 @@ async function pictureFor(
   assignments: readonly Assignment[],
   options: TopoOptions,
 ): Promise<Picture> {
-  const links = linksOf(machine);
+  const links = linkCount(machine);
   if (links > MOST_LINKS) {
     throw new UsageError(
       `${links} links are too many for a picture (${MOST_LINKS} at most); take --format tree or json`,
@@ -125,10 +123,6 @@ async function drawn(
   if (format === "svg") return svg;
   const { toPng } = await import("../png.js");
   return toPng(svg, drawing);
-}
-
-function linksOf({ gpus }: Machine): number {
-  return gpus.reduce((sum, { links }) => sum + links.length, 0);
 }
 
 function textOf(lines: readonly string[]): string {
