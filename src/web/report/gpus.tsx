@@ -18,7 +18,8 @@ export function Gpus({ machine, assignments, audit }: Pick<ReportSource, "machin
   return (
     <Section id="links" title="Links and evidence">
       <p class="dim">
-        A link counts as cut only with registers that were read back and show it, whatever else says so.
+        A link counts as cut only with registers that were read back and show it, whatever else says so. Assumed: which
+        link it meets is inferred and was not read.
       </p>
       <div class="gpus">
         {machine.gpus.map((gpu, index) => (
@@ -84,7 +85,7 @@ function Links({ gpu, graph, names, findings }: LinksProps) {
           link.number,
           <FarEnd end={end} graph={graph} names={names} />,
           <State end={end} graph={graph} />,
-          `${ORIGINS[link.origin]}${link.assumed === true ? "; which far end is assumed" : ""}`,
+          `${ORIGINS[link.origin]}${link.assumed === true ? ", assumed" : ""}`,
           open.length === 0 ? (
             <span class="dim">none</span>
           ) : (
