@@ -88,7 +88,11 @@ export function darkStyle(looks: Iterable<Look>): string {
   const rules = [...looks].flatMap((look) => {
     const owner = ownerOf(look);
     if (owner !== undefined) {
-      return [`.lf-${look}{stroke:${colourOf(owner).tint}}`, `.lf-tint-${owner}{fill:${colourOf(owner).shade}}`];
+      return [
+        `.lf-${look}{stroke:${colourOf(owner).tint}}`,
+        `.lf-tint-${owner}{fill:${colourOf(owner).shade}}`,
+        `.lf-tint-${owner}+path{stroke:#ffffff;stroke-opacity:0.45}`,
+      ];
     }
     const { dark } = STYLES[look as keyof typeof STYLES];
     return [
