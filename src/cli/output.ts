@@ -1,4 +1,5 @@
 import { stripVTControlCharacters, styleText } from "node:util";
+import { terminalWidth, wrapped } from "../picture/text.js";
 
 /** How a command writes: JSON when asked for, else text. */
 export interface OutputOptions {
@@ -98,23 +99,59 @@ export function terminalIsUnicode(): boolean {
 }
 
 /**
- * A table without borders, columns two spaces apart. Cells are plain or painted ASCII; a table library took longer to
- * load than a whole plan takes to make.
+ * A table without borders, columns two spaces apart. Where a terminal is narrower, the widest columns have their cells in
+ * several lines. Cells are plain, or painted and short; a table library took longer to load than a whole plan takes to make.
  */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  columns = isTerminal() ? terminalColumns() : Number.POSITIVE_INFINITY,
+): string {
   const all = [head.map((title) => paint("bold", title)), ...rows];
-  const widths = head.map((_, column) => Math.max(...all.map((row) => textColumns(row[column] ?? ""))));
-  return all
-    .map((row) =>
-      row
-        .map((cell, column) => cell + " ".repeat((widths[column] ?? 0) - textColumns(cell) + 2))
-        .join("")
-        .trimEnd(),
-    )
-    .join("\n");
+  const natural = head.map((_, column) => Math.max(...all.map((row) => textColumns(row[column] ?? ""))));
+  const widths = fittedWidths(natural, columns);
+  return all.flatMap((row) => rowLines(row, widths)).join("\n");
+}
+
+/** No column is made narrower than this: words would be in pieces. */
+const NARROWEST = 10;
+const GAP = 2;
+
+/** Takes from the widest column until all fit. */
+function fittedWidths(natural: readonly number[], columns: number): number[] {
+  const widths = [...natural];
+  const total = () => widths.reduce((sum, width) => sum + width + GAP, -GAP);
+  for (let excess = total() - columns; excess > 0; excess = total() - columns) {
+    const widest = Math.max(...widths);
+    if (widest <= NARROWEST) break;
+    widths[widths.indexOf(widest)] = widest - 1;
+  }
+  return widths;
+}
+
+/** One row: a line, or as many as its highest cell has. */
+function rowLines(row: readonly string[], widths: readonly number[]): string[] {
+  const cells = widths.map((width, column) => {
+    const cell = row[column] ?? "";
+    return textColumns(cell) <= width || isPainted(cell) ? [cell] : wrapped(cell, width);
+  });
+  const height = Math.max(1, ...cells.map(({ length }) => length));
+  return Array.from({ length: height }, (_, line) =>
+    cells
+      .map((lines, column) => {
+        const text = lines[line] ?? "";
+        return text + " ".repeat(Math.max(0, (widths[column] ?? 0) - textColumns(text)) + GAP);
+      })
+      .join("")
+      .trimEnd(),
+  );
+}
+
+function isPainted(text: string): boolean {
+  return stripVTControlCharacters(text) !== text;
 }
 
 /** Columns that a text takes on a terminal, colours not counted. */
 export function textColumns(text: string): number {
-  return stripVTControlCharacters(text).length;
+  return terminalWidth(stripVTControlCharacters(text));
 }

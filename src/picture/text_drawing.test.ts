@@ -52,6 +52,17 @@ test("a drawing shows who is joined with whom, and what is cut where", () => {
   ]);
 });
 
+test("wide letters, and those without a width, leave boxes and lists in line", () => {
+  const named = ["日本", "e\u0301te\u0301", "été"];
+  const machine = { ...THREE, gpus: THREE.gpus.map((one, index) => ({ ...one, name: named[index] ?? "" })) };
+  assert.deepEqual(drawing(machine).slice(1, 5), [
+    "┌───────┐ ┌───────┐ ┌───────┐",
+    "│ 日本  │ │e\u0301te\u0301    │ │ été   │",
+    "│group 0│ │group 1│ │group 2│",
+    "└──┬─┬──┘ └───┬───┘ └───┬───┘",
+  ]);
+});
+
 test("where there is no Unicode it is drawn in ASCII", () => {
   for (const line of drawing(THREE, [], ASCII_SIGNS)) assert.match(line, /^[\x20-\x7e]*$/);
 });

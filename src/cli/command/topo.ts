@@ -5,7 +5,7 @@ import type { Picture } from "../../picture/picture.js";
 import { during } from "../during.js";
 import { UsageError } from "../failure.js";
 import { heading } from "../heading.js";
-import { jsonText, terminalColumns, terminalIsUnicode, writeLines } from "../output.js";
+import { isTerminal, jsonText, terminalColumns, terminalIsUnicode, writeLines, writeToFile } from "../output.js";
 import { isolateNvlinkOption, readAssignments, readSource, type SourceOptions } from "../source.js";
 import { fittedMatrixLines, matrixLines, topologyMatrix } from "../topology_matrix.js";
 import { checkOutPath, writeFileWhole } from "../write_file.js";
@@ -23,8 +23,10 @@ export interface TopoOptions extends SourceOptions {
 export async function runTopo(options: TopoOptions): Promise<number> {
   const format = formatOf(options);
   const toFile = options.out !== undefined && options.out !== "-";
-  if (toFile) checkOutPath(options.out ?? "");
-  else if (format === "png" && (options.out === undefined || process.stdout.isTTY === true)) {
+  if (toFile) {
+    checkOutPath(options.out ?? "");
+    writeToFile();
+  } else if (format === "png" && (options.out === undefined || process.stdout.isTTY === true)) {
     throw new UsageError("--format png needs --out FILE");
   }
   const machine = await readSource(options);
@@ -78,7 +80,7 @@ async function contentOf(
 /** The matrix, and the drawing where there is something to draw. */
 async function overview(machine: Machine, assignments: readonly Assignment[], options: TopoOptions): Promise<string[]> {
   if (machine.gpus.length === 0) return [heading(machine)];
-  const matrix = process.stdout.isTTY === true ? fittedMatrixLines(machine, terminalColumns()) : matrixLines(machine);
+  const matrix = isTerminal() ? fittedMatrixLines(machine, terminalColumns()) : matrixLines(machine);
   if (linkCount(machine) > MOST_LINKS) return matrix;
   const { drawingLines } = await import("../topology_drawing.js");
   const lines = drawingLines(await pictureFor(machine, assignments, options));
