@@ -155,6 +155,20 @@ describe("topo as PNG", () => {
     assert.ok(dark(Math.floor(down * 0.9)), "the legend at its foot is there");
   });
 
+  test("a browser gets a profile of its own, which is gone afterwards", () => {
+    const seen = folder.path("profile.txt");
+    const path = programs(
+      "chromium-browser",
+      `for arg; do case "$arg" in
+--user-data-dir=*) printf %s "\${arg#--user-data-dir=}" >${seen};;
+--screenshot=*) printf '\\211PNG\\r\\n\\032\\n' >"\${arg#--screenshot=}";; esac; done`,
+    );
+    assert.equal(made(path, "profile.png").status, 0);
+    const profile = readFileSync(seen, "utf8");
+    assert.match(profile, /^\/.*\/linkfence-png-\w+\/profile$/);
+    assert.equal(existsSync(join(profile, "..")), false);
+  });
+
   test("is no file where the program fails, or writes something else", () => {
     for (const script of ["exit 1", "echo no picture"]) {
       const ran = made(programs("rsvg-convert", script), "bad.png");
