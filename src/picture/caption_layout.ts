@@ -36,7 +36,8 @@ export function layCaption(sheet: Sheet, picture: Picture, margin: number, top: 
   if (wires.some(({ to }) => to?.kind === "unknown")) legend.words("?: nobody knows where");
   if (gpus.some(({ group }) => group !== undefined)) {
     const others = gpus.some(({ group }) => group !== undefined && group.others > 0);
-    legend.swatch("group", `IOMMU group${others ? " (+ other members)" : ""}`);
+    const computed = gpus.some(({ group }) => group?.computed) ? " by rules, not the kernel's own" : "";
+    legend.swatch("group", `IOMMU group${computed}${others ? " (+ other members)" : ""}`);
   }
   owners.slice(0, OWNERS).forEach((owner, index) => {
     legend.swatch(`owner-${index}`, owner);

@@ -86,7 +86,7 @@ test("the legend explains every sign that is in the picture, and no other", () =
   const legend = (machine: Machine) =>
     new Set(
       texts(layOut(pictureOf(machine)).shapes).filter((text) =>
-        /^(up|cut|\?:|IOMMU group( \(|$)|not known)/.test(text),
+        /^(up|cut|\?:|IOMMU group( \(| by|$)|not known)/.test(text),
       ),
     );
   const [a, b] = ["0000:41:00.0", "0000:42:00.0"];
@@ -112,6 +112,10 @@ test("the legend explains every sign that is in the picture, and no other", () =
       machineOf([gpu(a, "GPU0", [to(b, 0)]), gpu(b, "GPU1", [to(a, 0)])], { groups: [{ id: 7, members: [a, b] }] }),
     ),
     new Set(["up", "IOMMU group"]),
+  );
+  assert.deepEqual(
+    legend(machineOf([gpu(a, "GPU0", [{ kind: "none" }])], { virtual: false })),
+    new Set(["IOMMU group by rules, not the kernel's own"]),
   );
 });
 
