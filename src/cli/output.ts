@@ -31,7 +31,15 @@ export function isTerminal(): boolean {
 
 /** Writes lines to standard output. */
 export function writeLines(lines: readonly string[]): void {
-  if (lines.length > 0) process.stdout.write(`${lines.join("\n")}\n`);
+  process.stdout.write(linesText(lines));
+}
+
+// Signs that turn the order of the letters after them: a name with one could make a line say something else.
+const TURNING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** Lines as one text, for people to read. */
+export function linesText(lines: readonly string[]): string {
+  return lines.map((line) => `${line.replace(TURNING, "?")}\n`).join("");
 }
 
 /**
@@ -44,8 +52,7 @@ export function writeProse(lines: readonly string[]): void {
 
 /** What {@link writeProse} writes. */
 export function proseText(lines: readonly string[]): string {
-  const pieces = isTerminal() ? lines.flatMap((line) => brokenLine(line, terminalColumns())) : lines;
-  return pieces.length === 0 ? "" : `${pieces.join("\n")}\n`;
+  return linesText(isTerminal() ? lines.flatMap((line) => brokenLine(line, terminalColumns())) : lines);
 }
 
 /** A line in pieces of so many columns, those after the first indented by two more. */

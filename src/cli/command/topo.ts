@@ -5,7 +5,15 @@ import type { Picture } from "../../picture/picture.js";
 import { during } from "../during.js";
 import { UsageError } from "../failure.js";
 import { heading } from "../heading.js";
-import { isTerminal, jsonText, terminalColumns, terminalIsUnicode, writeLines, writeToFile } from "../output.js";
+import {
+  isTerminal,
+  jsonText,
+  linesText,
+  terminalColumns,
+  terminalIsUnicode,
+  writeLines,
+  writeToFile,
+} from "../output.js";
 import { isolateNvlinkOption, readAssignments, readSource, type SourceOptions } from "../source.js";
 import { fittedMatrixLines, matrixLines, topologyMatrix } from "../topology_matrix.js";
 import { checkOutPath, writeFileWhole } from "../write_file.js";
@@ -65,13 +73,13 @@ async function contentOf(
     case "json":
       return jsonText(topologyJson(machine, assignments));
     case "matrix":
-      return textOf(machine.gpus.length === 0 ? [heading(machine)] : matrixLines(machine));
+      return linesText(machine.gpus.length === 0 ? [heading(machine)] : matrixLines(machine));
     case "tree": {
       const { treeLines } = await import("../topology_tree.js");
-      return textOf([heading(machine), "", ...treeLines(machine, terminalIsUnicode())]);
+      return linesText([heading(machine), "", ...treeLines(machine, terminalIsUnicode())]);
     }
     case undefined:
-      return textOf(await overview(machine, assignments, options));
+      return linesText(await overview(machine, assignments, options));
     default:
       return drawn(format, machine, await pictureFor(machine, assignments, options));
   }
@@ -110,7 +118,7 @@ async function drawn(
 ): Promise<string | Uint8Array> {
   if (format === "drawing") {
     const { drawingLines } = await import("../topology_drawing.js");
-    return textOf([heading(machine), "", ...drawingLines(picture)]);
+    return linesText([heading(machine), "", ...drawingLines(picture)]);
   }
   if (format === "dot") {
     const { toDot } = await import("../../picture/dot.js");
@@ -125,10 +133,6 @@ async function drawn(
   if (format === "svg") return svg;
   const { toPng } = await import("../png.js");
   return toPng(svg, drawing);
-}
-
-function textOf(lines: readonly string[]): string {
-  return `${lines.join("\n")}\n`;
 }
 
 function topologyJson(machine: Machine, assignments: readonly Assignment[]): Record<string, unknown> {
