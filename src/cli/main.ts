@@ -19,10 +19,13 @@ function buildProgram(): Command {
   const add = (name: string, description: string) =>
     addSourceOptions(program.command(name).description(description).allowExcessArguments(false));
 
-  addIntentOptions(add("audit", "what crosses that should not; exit 1 when something does")).action(async (options) => {
-    const { runAudit } = await import("./command/audit.js");
-    process.exitCode = await runAudit(options);
-  });
+  addIntentOptions(add("audit", "what crosses that should not; exit 1 when something does"))
+    .option("--format <format>", "text, json, or html: a report in one file, with picture and evidence (default: text)")
+    .option("--out <file>", "where to (default: standard output)")
+    .action(async (options) => {
+      const { runAudit } = await import("./command/audit.js");
+      process.exitCode = await runAudit(options);
+    });
   addIntentOptions(add("topo", "how GPUs are connected, as `nvidia-smi topo -m` shows it, and drawn"))
     .option("--format <format>", "matrix, drawing, tree, svg, dot, png or json (default: matrix and drawing)")
     .option("--out <file>", "where to (default: standard output)")

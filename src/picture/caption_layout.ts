@@ -36,7 +36,12 @@ export function layCaption(sheet: Sheet, picture: Picture, margin: number, top: 
   const bad = new Set(wires.flatMap((wire) => (wire.findings.length > 0 ? [wire.state] : [])));
   if (bad.has("up")) legend.wire("bad", "up, must not be");
   if (bad.has("unknown")) legend.wire("bad-unknown", "not known, must be cut");
-  if (picture.gpus.some(({ group }) => group !== undefined)) legend.swatch("group", "IOMMU group");
+  if (wires.some(({ to }) => to?.kind === "unknown")) legend.words("?: nobody knows where");
+  if (gpus.some(({ group }) => group !== undefined)) {
+    const others = gpus.some(({ group }) => group !== undefined && group.others > 0);
+    const computed = gpus.some(({ group }) => group?.computed) ? " by rules, not the kernel's own" : "";
+    legend.swatch("group", `IOMMU group${computed}${others ? " (+ other members)" : ""}`);
+  }
   owners.slice(0, OWNERS).forEach((owner, index) => {
     legend.swatch(`owner-${index}`, owner);
   });

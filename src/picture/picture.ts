@@ -47,6 +47,8 @@ export interface PicturedGroup {
   id: number;
   /** Its members that are neither GPUs nor NPU bridges: ports, other functions of the card. */
   others: number;
+  /** Real hardware whose kernel's groups are not known: it is what our rules make of what was read. */
+  computed?: true;
 }
 
 /** An NPU bridge, drawn below its GPU. */
@@ -129,6 +131,7 @@ function ownerByList(gpus: readonly Gpu[], bridge: PciAddress): number | undefin
 function groupsOf(machine: Machine, options: IsolationOptions): Map<PciAddress, PicturedGroup> {
   const gpus = new Set(machine.gpus.map(({ address }) => address));
   const bridges = new Set(machine.bridges.map(({ address }) => address));
+  const computedOnly = machine.groups === undefined && !machine.virtual;
   const kernels = machine.groups?.map(({ id, members }) => ({ id, members }));
   const computed = () =>
     effectiveGroups(isolation(machine, options))
@@ -137,7 +140,8 @@ function groupsOf(machine: Machine, options: IsolationOptions): Map<PciAddress, 
   const groupOf = new Map<PciAddress, PicturedGroup>();
   for (const { id, members } of kernels ?? computed()) {
     const others = members.filter((member) => !gpus.has(member) && !bridges.has(member)).length;
-    for (const member of members) if (gpus.has(member)) groupOf.set(member, { id, others });
+    for (const member of members)
+      if (gpus.has(member)) groupOf.set(member, { id, others, ...(computedOnly && { computed: true }) });
   }
   return groupOf;
 }

@@ -59,7 +59,7 @@ test("a picture says what it shows to those who do not see it", () => {
 
 test("colours are attributes for every viewer, and a style sheet for a dark background", () => {
   const text = svg(builtinMachine("c4140"), [{ name: "vm1", members: ["0000:1a:00.0"] }]);
-  const dark = /<style>@media \(prefers-color-scheme:dark\)\{(.*)\}<\/style>/.exec(text)?.[1] ?? "";
+  const dark = /<style>@media screen and \(prefers-color-scheme:dark\)\{(.*)\}<\/style>/.exec(text)?.[1] ?? "";
   const classes = new Set([...text.matchAll(/class="(lf-[^"]+)"/g)].map(([, name]) => name ?? ""));
   assert.ok(classes.size > 10);
   for (const name of classes) assert.ok(dark.includes(`.${name}{`), `${name} has no colour for a dark background`);

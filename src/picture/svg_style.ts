@@ -91,7 +91,11 @@ export function darkStyle(looks: Iterable<Look>): string {
   const rules = [...looks].flatMap((look) => {
     const owner = ownerOf(look);
     if (owner !== undefined) {
-      return [`.lf-${look}{stroke:${colourOf(owner).tint}}`, `.lf-tint-${owner}{fill:${colourOf(owner).shade}}`];
+      return [
+        `.lf-${look}{stroke:${colourOf(owner).tint}}`,
+        `.lf-tint-${owner}{fill:${colourOf(owner).shade}}`,
+        `.lf-tint-${owner}+path{stroke:#ffffff;stroke-opacity:0.45}`,
+      ];
     }
     const { dark } = STYLES[look as keyof typeof STYLES];
     return [
@@ -100,7 +104,7 @@ export function darkStyle(looks: Iterable<Look>): string {
         .join(";")}}`,
     ];
   });
-  return `@media (prefers-color-scheme:dark){${rules.join("")}}`;
+  return `@media screen and (prefers-color-scheme:dark){${rules.join("")}}`;
 }
 
 /** The pattern that fills an owner's areas. */

@@ -1,5 +1,5 @@
 import { planJson } from "../cli/command/plan.js";
-import { MOST_LINKS } from "../cli/command/topo.js";
+
 import type { ServerStatus } from "../cli/serve/server_status.js";
 import { type ServedJson, servedJson } from "../cli/serve/serving_json.js";
 import { parseAssignments } from "../isolation/assignment.js";
@@ -9,6 +9,7 @@ import { makePlan } from "../isolation/plan.js";
 import { writeCapture } from "../machine/capture.js";
 import type { Assignment, Machine } from "../machine/machine.js";
 import { layOut } from "../picture/layout.js";
+import { linkCount, MOST_LINKS } from "../picture/most_links.js";
 import { pictureOf } from "../picture/picture.js";
 import { toSvg } from "../picture/svg.js";
 import { BlindError, type Look } from "./looks.js";
@@ -57,7 +58,7 @@ export class DrawnPicture {
   /** @throws BlindError for more links than anybody could see */
   of({ machine, status, version }: Look, planning: Planning): string {
     if (version === this.#version) return this.#svg;
-    const links = machine.gpus.reduce((sum, gpu) => sum + gpu.links.length, 0);
+    const links = linkCount(machine);
     if (links > MOST_LINKS) throw new BlindError(`${links} links are too many for a picture (${MOST_LINKS} at most)`);
     this.#svg = toSvg(layOut(pictureOf(machine, assignmentsOf(status), isolationOptions(planning))));
     this.#version = version;

@@ -4,6 +4,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
+import { builtinMachine } from "../../src/machine/builtin.js";
+import { writeCapture } from "../../src/machine/capture.js";
 import { parseTopoMatrix } from "../../src/machine/nvidia_smi/topo.js";
 import { conforming, json } from "./json_schema.js";
 import type { AuditJson, FenceJson, TopoJson } from "./json_shapes.js";
@@ -173,6 +175,25 @@ describe("standard output", { concurrency: 4 }, () => {
       assert.doesNotMatch(stdout, /[ \r]\n|undefined|\[object|NaN/);
     });
   }
+
+  test("a name that turns the order of letters turns nothing", async () => {
+    const { gpus, ...rest } = builtinMachine("c4140");
+    const named = gpus.map((gpu) => ({ ...gpu, name: `\u202e${gpu.name}\u2066` }));
+    const file = folder.file("turning.json", writeCapture({ ...rest, name: "\u202egnp", gpus: named }, "2026-01-01"));
+    const commands = [
+      "audit",
+      "groups",
+      "topo",
+      "topo --format tree",
+      "topo --format drawing",
+      "plan --assign a=0000:1a:00.0",
+    ];
+    for (const command of commands) {
+      const { stdout } = await linkfence(...command.split(" "), "--capture", file);
+      assert.match(stdout, /\?GPU0/, command);
+      assert.doesNotMatch(stdout, /[\u202e\u2066]/, command);
+    }
+  });
 
   const noScript = spawnSync("script", ["--version"]).error !== undefined && "script is not installed";
   test("a terminal gets colours, unless NO_COLOR says no", { skip: noScript }, async () => {

@@ -1,11 +1,8 @@
-import { useMemo } from "preact/hooks";
 import type { Plan } from "../../../isolation/plan.js";
 import type { Assignment, Machine } from "../../../machine/machine.js";
-import { layOut } from "../../../picture/layout.js";
 import { plannedPicture } from "../../../picture/planned_picture.js";
-import { toSvg } from "../../../picture/svg.js";
-import type { View } from "../connection.js";
-import { useUnchanged } from "./unchanged.js";
+import { MachinePicture } from "../machine_picture.js";
+import type { View } from "../view.js";
 
 interface Props {
   machine: Machine;
@@ -16,15 +13,16 @@ interface Props {
 
 /** The machine as it would be. */
 export function PlannedPictureView({ machine, assignments, plan, planning }: Props) {
-  const picture = useUnchanged(plannedPicture(machine, assignments, plan, planning));
-  const svg = useMemo(() => toSvg(layOut(picture), { ids: "plan-" }), [picture]);
   return (
     <div class="plan-picture">
-      <h3 id="plan-picture">As it would be</h3>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard too. */}
-      <section class="plan-scroll" aria-labelledby="plan-picture" tabIndex={0}>
-        <div dangerouslySetInnerHTML={{ __html: svg }} />
-      </section>
+      <h3>As it would be</h3>
+      <MachinePicture
+        label="Picture of the plan"
+        ids="plan-"
+        machine={machine}
+        picture={() => plannedPicture(machine, assignments, plan, planning)}
+        inputs={[assignments, planning]}
+      />
     </div>
   );
 }
