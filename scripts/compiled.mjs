@@ -12,7 +12,7 @@ import { root } from "./setup.mjs";
 export function compiled() {
   const folder = mkdtempSync(join(tmpdir(), "linkfence-compiled-"));
   process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-  const args = ["-p", "tsconfig.json", "--noEmit", "false", "--declaration", "false", "--outDir", folder];
+  const args = ["-p", "tsconfig.node.json", "--noEmit", "false", "--declaration", "false", "--outDir", folder];
   const tsc = join(root, "node_modules/typescript/bin/tsc");
   const { status } = spawnSync(process.execPath, [tsc, ...args], { cwd: root, stdio: "inherit" });
   if (status !== 0) process.exit(1);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
@@ -11,7 +12,20 @@ const root = dirname(import.meta.dirname);
 const readme = readFileSync(join(root, "README.md"), "utf8");
 
 /** The lines of all shell blocks, in order. */
-const commands = [...readme.matchAll(/^```sh\n(.*?)^```/gms)].flatMap(([, block]) => (block ?? "").trim().split("\n"));
+function commandsOf(file: string): string[] {
+  const text = readFileSync(join(root, file), "utf8");
+  return [...text.matchAll(/^```sh\n(.*?)^```/gms)].flatMap(([, block]) => (block ?? "").trim().split("\n"));
+}
+
+/** One that nobody listens on at this moment. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
 
 /** What runs elsewhere: this very run, and `.ci/run` in a fresh clone. */
 const ELSEWHERE = ["npm start", "npm test"];
@@ -48,37 +62,48 @@ class Background {
   }
 }
 
-test("every command that the README shows runs", async (t) => {
-  assert.ok(commands.length > 8);
-  const folder = mkdtempSync(join(tmpdir(), "linkfence-readme-"));
-  const env = { ...process.env, RUNTIME_DIRECTORY: join(folder, "run"), STATE_DIRECTORY: join(folder, "state") };
-  const background = new Background();
-  try {
-    for (const command of commands) {
-      if (ELSEWHERE.includes(command)) continue;
-      const skip = command.startsWith("lspci") ? missing("lspci") : false;
-      const line = command.replaceAll("npx linkfence", `"${process.execPath}" "${join(root, "dist/cli/main.js")}"`);
-      if (command.startsWith("npx linkfence serve")) {
-        await t.test(command, () => background.start(line, { cwd: folder, env }));
-        continue;
+for (const [file, count] of [
+  ["README.md", 8],
+  ["docs/page.md", 5],
+] as const) {
+  test(`every command that ${file} shows runs`, async (t) => {
+    const commands = commandsOf(file);
+    assert.ok(commands.length > count);
+    const folder = mkdtempSync(join(tmpdir(), "linkfence-readme-"));
+    const env = { ...process.env, RUNTIME_DIRECTORY: join(folder, "run"), STATE_DIRECTORY: join(folder, "state") };
+    const background = new Background();
+    // Somebody else may be using the one that people read of.
+    const port = await freePort();
+    try {
+      for (const command of commands) {
+        if (ELSEWHERE.includes(command)) continue;
+        const needed = ["lspci", "curl"].find((program) => command.startsWith(program));
+        const skip = needed === undefined ? false : missing(needed);
+        const line = command
+          .replaceAll("npx linkfence", `"${process.execPath}" "${join(root, "dist/cli/main.js")}"`)
+          .replaceAll("127.0.0.1:8080", `127.0.0.1:${port}`);
+        if (command.startsWith("npx linkfence serve")) {
+          await t.test(command, () => background.start(line, { cwd: folder, env }));
+          continue;
+        }
+        await t.test(command, { skip }, () => {
+          const { status, stderr } = spawnSync("sh", ["-c", line], { cwd: folder, env, encoding: "utf8" });
+          // lspci lists nothing where there is no PCI, which is bad input.
+          const fine = needed === "lspci" ? [0, 1, 2] : needed === "curl" ? [0] : [0, 1];
+          assert.ok(fine.includes(status ?? -1), `exit ${status}: ${stderr}`);
+          assert.doesNotMatch(stderr, /internal error|^\s+at /m);
+        });
       }
-      await t.test(command, { skip }, () => {
-        const { status, stderr } = spawnSync("sh", ["-c", line], { cwd: folder, env, encoding: "utf8" });
-        // lspci lists nothing where there is no PCI, which is bad input.
-        const fine = command.startsWith("lspci") ? [0, 1, 2] : [0, 1];
-        assert.ok(fine.includes(status ?? -1), `exit ${status}: ${stderr}`);
-        assert.doesNotMatch(stderr, /internal error|^\s+at /m);
-      });
+    } finally {
+      await background.end();
+      rmSync(folder, { recursive: true });
     }
-  } finally {
-    await background.end();
-    rmSync(folder, { recursive: true });
-  }
-});
+  });
+}
 
 test("every file that the README and the architecture page name is there", () => {
   const architecture = readFileSync(join(root, "docs/architecture.md"), "utf8");
-  const links = [...readme.matchAll(/\]\(([^)#:]+)\)/g)].map(([, target]) => target ?? "");
+  const links = [...readme.matchAll(/\]\(([^)#:]+)(?:#[\w-]+)?\)/g)].map(([, target]) => target ?? "");
   const rooms = [...architecture.matchAll(/`((?:src|scripts|test)\/[\w./-]+)`/g)].map(([, target]) => target ?? "");
   const files = [...architecture.matchAll(/`((?:cli|isolation|machine|fence|virtual)\/\w+\.ts)`/g)].map(
     ([, target]) => `src/${target}`,

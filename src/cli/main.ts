@@ -5,9 +5,8 @@ import { EXIT_FAILURE, failureLine, UsageError } from "./failure.js";
 import { defaultSocketDir } from "./serve/default_directory.js";
 import { registerServing } from "./serving.js";
 import { addAssignOption, addIntentOptions, addSourceOptions } from "./source.js";
+import { VERSION } from "./version.js";
 import { registerVfioUser } from "./vfio_user.js";
-
-const VERSION = "0.1.0";
 
 /** The command line: every command loads its own code only when it runs, so that `--help` is quick. */
 function buildProgram(): Command {
@@ -20,10 +19,13 @@ function buildProgram(): Command {
   const add = (name: string, description: string) =>
     addSourceOptions(program.command(name).description(description).allowExcessArguments(false));
 
-  addIntentOptions(add("audit", "what crosses that should not; exit 1 when something does")).action(async (options) => {
-    const { runAudit } = await import("./command/audit.js");
-    process.exitCode = await runAudit(options);
-  });
+  addIntentOptions(add("audit", "what crosses that should not; exit 1 when something does"))
+    .option("--format <format>", "text, json, or html: a report in one file, with picture and evidence (default: text)")
+    .option("--out <file>", "where to (default: standard output)")
+    .action(async (options) => {
+      const { runAudit } = await import("./command/audit.js");
+      process.exitCode = await runAudit(options);
+    });
   addIntentOptions(add("topo", "how GPUs are connected, as `nvidia-smi topo -m` shows it, and drawn"))
     .option("--format <format>", "matrix, drawing, tree, svg, dot, png or json (default: matrix and drawing)")
     .option("--out <file>", "where to (default: standard output)")

@@ -1,4 +1,5 @@
 import { stripVTControlCharacters, styleText } from "node:util";
+import { terminalWidth, wrapped } from "../picture/text.js";
 
 /** How a command writes: JSON when asked for, else text. */
 export interface OutputOptions {
@@ -15,9 +16,30 @@ export function jsonText(value: unknown): string {
   return `${JSON.stringify(value, (_, item) => (typeof item === "bigint" ? `0x${item.toString(16)}` : item), 2)}\n`;
 }
 
+/** Set when what a command makes goes to a file. */
+let toFile = false;
+
+/** What is made from now on goes to a file: no colours, and no regard to how wide the terminal is. */
+export function writeToFile(): void {
+  toFile = true;
+}
+
+/** Whether what is made goes to a terminal. */
+export function isTerminal(): boolean {
+  return process.stdout.isTTY === true && !toFile;
+}
+
 /** Writes lines to standard output. */
 export function writeLines(lines: readonly string[]): void {
-  if (lines.length > 0) process.stdout.write(`${lines.join("\n")}\n`);
+  process.stdout.write(linesText(lines));
+}
+
+// Signs that turn the order of the letters after them: a name with one could make a line say something else.
+const TURNING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** Lines as one text, for people to read. */
+export function linesText(lines: readonly string[]): string {
+  return lines.map((line) => `${line.replace(TURNING, "?")}\n`).join("");
 }
 
 /**
@@ -25,8 +47,12 @@ export function writeLines(lines: readonly string[]): void {
  * terminal gets each line whole, for whoever searches it.
  */
 export function writeProse(lines: readonly string[]): void {
-  const narrow = process.stdout.isTTY === true;
-  writeLines(narrow ? lines.flatMap((line) => brokenLine(line, terminalColumns())) : lines);
+  process.stdout.write(proseText(lines));
+}
+
+/** What {@link writeProse} writes. */
+export function proseText(lines: readonly string[]): string {
+  return linesText(isTerminal() ? lines.flatMap((line) => brokenLine(line, terminalColumns())) : lines);
 }
 
 /** A line in pieces of so many columns, those after the first indented by two more. */
@@ -61,7 +87,7 @@ export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan" | "mage
  * Colours a text when standard output is a terminal that can show it and NO_COLOR is not set (https://no-color.org).
  */
 export function paint(style: Style, text: string): string {
-  const colours = process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== "dumb";
+  const colours = isTerminal() && !process.env.NO_COLOR && process.env.TERM !== "dumb";
   return colours && text !== "" ? styleText(style, text) : text;
 }
 
@@ -70,7 +96,7 @@ export const COLUMNS = 80;
 
 /** Columns of the terminal that standard output is; {@link COLUMNS} where it is none. */
 export function terminalColumns(): number {
-  return process.stdout.isTTY === true && process.stdout.columns > 0 ? process.stdout.columns : COLUMNS;
+  return isTerminal() && process.stdout.columns > 0 ? process.stdout.columns : COLUMNS;
 }
 
 /** Whether the locale has letters beyond ASCII, as setlocale(3) would find it. */
@@ -80,23 +106,59 @@ export function terminalIsUnicode(): boolean {
 }
 
 /**
- * A table without borders, columns two spaces apart. Cells are plain or painted ASCII; a table library took longer to
- * load than a whole plan takes to make.
+ * A table without borders, columns two spaces apart. Where a terminal is narrower, the widest columns have their cells in
+ * several lines. Cells are plain, or painted and short; a table library took longer to load than a whole plan takes to make.
  */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  columns = isTerminal() ? terminalColumns() : Number.POSITIVE_INFINITY,
+): string {
   const all = [head.map((title) => paint("bold", title)), ...rows];
-  const widths = head.map((_, column) => Math.max(...all.map((row) => textColumns(row[column] ?? ""))));
-  return all
-    .map((row) =>
-      row
-        .map((cell, column) => cell + " ".repeat((widths[column] ?? 0) - textColumns(cell) + 2))
-        .join("")
-        .trimEnd(),
-    )
-    .join("\n");
+  const natural = head.map((_, column) => Math.max(...all.map((row) => textColumns(row[column] ?? ""))));
+  const widths = fittedWidths(natural, columns);
+  return all.flatMap((row) => rowLines(row, widths)).join("\n");
+}
+
+/** No column is made narrower than this: words would be in pieces. */
+const NARROWEST = 10;
+const GAP = 2;
+
+/** Takes from the widest column until all fit. */
+function fittedWidths(natural: readonly number[], columns: number): number[] {
+  const widths = [...natural];
+  const total = () => widths.reduce((sum, width) => sum + width + GAP, -GAP);
+  for (let excess = total() - columns; excess > 0; excess = total() - columns) {
+    const widest = Math.max(...widths);
+    if (widest <= NARROWEST) break;
+    widths[widths.indexOf(widest)] = widest - 1;
+  }
+  return widths;
+}
+
+/** One row: a line, or as many as its highest cell has. */
+function rowLines(row: readonly string[], widths: readonly number[]): string[] {
+  const cells = widths.map((width, column) => {
+    const cell = row[column] ?? "";
+    return textColumns(cell) <= width || isPainted(cell) ? [cell] : wrapped(cell, width);
+  });
+  const height = Math.max(1, ...cells.map(({ length }) => length));
+  return Array.from({ length: height }, (_, line) =>
+    cells
+      .map((lines, column) => {
+        const text = lines[line] ?? "";
+        return text + " ".repeat(Math.max(0, (widths[column] ?? 0) - textColumns(text)) + GAP);
+      })
+      .join("")
+      .trimEnd(),
+  );
+}
+
+function isPainted(text: string): boolean {
+  return stripVTControlCharacters(text) !== text;
 }
 
 /** Columns that a text takes on a terminal, colours not counted. */
 export function textColumns(text: string): number {
-  return stripVTControlCharacters(text).length;
+  return terminalWidth(stripVTControlCharacters(text));
 }

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { errnoOf } from "../host/error.js";
 import { during } from "./during.js";
 import { UsageError } from "./failure.js";
@@ -25,6 +25,8 @@ const chromium = (program: string): Converter => ({
     "--headless",
     // Chromium refuses to run as root with its sandbox; what it opens is a picture of ours, without scripts.
     ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
+    // Not that of whoever runs it, who may have no home, or a browser open.
+    `--user-data-dir=${join(dirname(png), "profile")}`,
     "--disable-gpu",
     "--hide-scrollbars",
     `--window-size=${size}`,

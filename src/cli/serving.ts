@@ -23,7 +23,10 @@ export function registerServing(program: Command, addWithSource: (name: string, 
     .option("--yes", "really do it on a live host")
     .option("--allow-in-use", "take functions of a live host although it uses them")
     .option("--trust-vmm", "on a live host: BARs at memory speed, by a descriptor with which the VMM could do more")
-    .option("--http <host:port>", "show it in a browser, with an API and metrics; 127.0.0.1:8080, say")
+    .option(
+      "--http <host:port>",
+      "show it in a browser, with an API and metrics: 127.0.0.1:8080, say; port 0 is any that is free",
+    )
     .option(
       "--http-name <name>",
       "what others call this host; lets --http listen beyond loopback; may be repeated",

@@ -118,11 +118,10 @@ export function fittedMatrixLines(machine: Machine, columns: number): string[] {
     ...(cells[index] ?? []),
     `${numa.get(address) ?? "N/A"}`,
   ]);
-  const narrow = table(["", ...machine.gpus.map(({ name }) => name), "NUMA"], rows).split("\n");
+  const head = ["", ...machine.gpus.map(({ name }) => name), "NUMA"];
+  const narrow = table(head, rows, Number.POSITIVE_INFINITY).split("\n");
   if (narrow.some((line) => textColumns(line) > columns)) {
-    return [
-      `the matrix of ${machine.gpus.length} GPUs is wider than this terminal; see it with --format matrix | less -S`,
-    ];
+    return [`the matrix of ${machine.gpus.length} GPUs is too wide here; see it with --format matrix | less -S`];
   }
   const words = new Set<string>(cells.flat().map((cell) => (cell.startsWith("NV") ? "NV#" : cell)));
   const legend = MEANINGS.filter(([word]) => words.has(word)).map(

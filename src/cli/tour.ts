@@ -18,6 +18,8 @@ import { matrixLines } from "./topology_matrix.js";
 
 const MACHINE = "sequoia";
 const ASSIGN = ["vm1=GPU0,GPU1", "vm2=GPU2"];
+/** Any free port, so that it meets no other page. */
+const HTTP = "127.0.0.1:0";
 const NEXT = [
   "  npx linkfence audit --live                 what NVLink lets across on this host (reads only)",
   "  npx linkfence audit --machine c4140        four V100s that IOMMU groups call separate",
@@ -44,7 +46,13 @@ export async function runTour(): Promise<number> {
 async function serve(machine: Machine, plan: Plan): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), "linkfence-"));
   process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-  const options = { socketDir: folder, stateDir: join(folder, "state"), gpuMemory: "16", print: "qemu" } as const;
+  const options = {
+    socketDir: folder,
+    stateDir: join(folder, "state"),
+    gpuMemory: "16",
+    print: "qemu",
+    http: HTTP,
+  } as const;
   return runServe({ ...options, machine: MACHINE, assign: ASSIGN }, new TourReporter(machine, plan));
 }
 

@@ -28,7 +28,8 @@ export function parseAssignments(machine: Machine, texts: readonly string[]): As
     const equals = text.indexOf("=");
     if (equals < 0) throw new AssignmentError(`--assign ${JSON.stringify(text)}: expected NAME=GPU[,GPU...]`);
     const name = text.slice(0, equals);
-    checkName(name);
+    const problem = nameProblem(name);
+    if (problem !== undefined) throw new AssignmentError(problem);
     if (names.has(name))
       throw new AssignmentError(`assignment ${name} is given twice; list all its GPUs in one --assign`);
     names.add(name);
@@ -38,17 +39,12 @@ export function parseAssignments(machine: Machine, texts: readonly string[]): As
   });
 }
 
-/** @throws AssignmentError for a name that is empty, reserved or has characters that do not belong in a file name. */
-function checkName(name: string): void {
+/** Why an assignment cannot be called so: the name is empty, reserved or has characters that do not belong in a file name. */
+export function nameProblem(name: string): string | undefined {
   // In any case, for whoever reads "HOST" in a table takes it for the host.
-  if (name.toLowerCase() === HOST) {
-    throw new AssignmentError(`"${name}" is reserved: GPUs in no assignment belong to the host already`);
-  }
-  if (!NAME.test(name)) {
-    throw new AssignmentError(
-      `assignment name ${JSON.stringify(name)}: use 1 to 64 letters, digits, "_", "-" or ".", beginning with no "-" or "."`,
-    );
-  }
+  if (name.toLowerCase() === HOST) return `"${name}" is reserved: GPUs in no assignment belong to the host already`;
+  if (NAME.test(name)) return undefined;
+  return `assignment name ${JSON.stringify(name)}: use 1 to 64 letters, digits, "_", "-" or ".", beginning with no "-" or "."`;
 }
 
 /** Members of more than one assignment, with the names of these. */

@@ -3,7 +3,7 @@ import type { Picture } from "./picture.js";
 import { BADGE, lineHeight, type Sheet } from "./sheet.js";
 import { columnsIn, textWidth, wrapped } from "./text.js";
 import type { WireState } from "./wires.js";
-import { STATES } from "./words.js";
+import { stateInWords } from "./words.js";
 
 /** Findings beyond these are counted only. */
 const FINDINGS = 40;
@@ -12,8 +12,10 @@ const SIZE = 12;
 const IN_ORDER: readonly WireState[] = ["up", "cut-one", "cut-both", "unknown"];
 
 /** Draws what the machine is called and where it was read; returns where to go on. */
-export function layHeading(sheet: Sheet, { machine, virtual, source }: Picture, margin: number, width: number): number {
-  sheet.text("front", "strong", `${machine}${virtual ? " (virtual)" : ""}`, margin, margin, 18, width);
+export function layHeading(sheet: Sheet, picture: Picture, margin: number, width: number): number {
+  const { machine, virtual, planned, source } = picture;
+  const heading = `${planned ? "Plan for " : ""}${machine}${virtual ? " (virtual)" : ""}`;
+  sheet.text("front", "strong", heading, margin, margin, 18, width);
   let y = margin + lineHeight(18) + 2;
   for (const line of wrapped(source, columnsIn(width, 11)).slice(0, 3)) {
     sheet.text("front", "dim", line, margin, y, 11, width);
@@ -28,12 +30,18 @@ export function layCaption(sheet: Sheet, picture: Picture, margin: number, top: 
   const { wires, owners, findings, gpus } = picture;
   const fine = wires.filter(({ to, findings: bad }) => to?.kind !== "none" && bad.length === 0);
   const states = new Set(fine.map(({ state }) => state));
-  for (const state of IN_ORDER) if (states.has(state)) legend.wire(state, STATES[state]);
-  if (wires.some(({ ends }) => ends.some(({ cut }) => cut))) legend.cross("cut here");
+  for (const state of IN_ORDER) if (states.has(state)) legend.wire(state, stateInWords(state, picture));
+  if (wires.some(({ ends }) => ends.some(({ cut }) => cut)))
+    legend.cross(picture.planned ? "planned to be cut here" : "cut here");
   const bad = new Set(wires.flatMap((wire) => (wire.findings.length > 0 ? [wire.state] : [])));
   if (bad.has("up")) legend.wire("bad", "up, must not be");
   if (bad.has("unknown")) legend.wire("bad-unknown", "not known, must be cut");
-  if (picture.gpus.some(({ group }) => group !== undefined)) legend.swatch("group", "IOMMU group");
+  if (wires.some(({ to }) => to?.kind === "unknown")) legend.words("?: nobody knows where");
+  if (gpus.some(({ group }) => group !== undefined)) {
+    const others = gpus.some(({ group }) => group !== undefined && group.others > 0);
+    const computed = gpus.some(({ group }) => group?.computed) ? " by rules, not the kernel's own" : "";
+    legend.swatch("group", `IOMMU group${computed}${others ? " (+ other members)" : ""}`);
+  }
   owners.slice(0, OWNERS).forEach((owner, index) => {
     legend.swatch(`owner-${index}`, owner);
   });

@@ -49,7 +49,7 @@ const STYLES: Record<Wire["state"], string> = {
   up: "style=bold",
   "cut-one": "style=dashed",
   "cut-both": "style=dotted",
-  unknown: "style=dashed",
+  unknown: 'style="dashed,bold"',
 };
 
 function wireLine({ ends, to, state, findings }: Wire, index: number, picture: Picture): string {
@@ -63,6 +63,7 @@ function wireLine({ ends, to, state, findings }: Wire, index: number, picture: P
     STYLES[state],
     `taillabel="${a.link ?? "?"}"`,
     ...(b === undefined ? [] : [`headlabel="${b.link ?? "?"}"`, "weight=0"]),
+    ...cutMarks(ends),
     // As label, some versions of Graphviz lose the way between two nodes of one rank.
     ...(words.length > 0 ? [`xlabel="${words.join(", ")}"`] : []),
     ...(findings.length > 0 ? ['color="#d55e00"', 'fontcolor="#d55e00"'] : []),
@@ -70,6 +71,12 @@ function wireLine({ ends, to, state, findings }: Wire, index: number, picture: P
   const line = `  gpu${a.gpu} -- ${far} [${attributes.join(", ")}];`;
   const end = to?.kind === "none" ? "nothing" : "?";
   return far.startsWith("end") ? `  ${far} [shape=plaintext, label="${end}"];\n${line}` : line;
+}
+
+/** A bar across the line at each end that is cut. */
+function cutMarks(ends: Wire["ends"]): string[] {
+  const [tail, head] = ends.map(({ cut }) => (cut ? "tee" : "none"));
+  return ends.some(({ cut }) => cut) ? ["dir=both", `arrowtail=${tail}`, `arrowhead=${head ?? "none"}`] : [];
 }
 
 function farNode(to: Wire["to"], index: number, { switches, bridges }: Picture): string {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { boardsOf } from "../../test/made_up_boards.js";
-import { withMask } from "../../test/made_up_machine.js";
+import { gpu, machineOf, made, to, withMask } from "../../test/made_up_machine.js";
 import { anyMachine } from "../../test/picture/any_machine.js";
 import { overlaps } from "../../test/picture/overlaps.js";
 import { BUILTIN_MACHINES, builtinMachine } from "../machine/builtin.js";
@@ -81,3 +81,46 @@ test("the same machine is drawn the same", () => {
   const once = () => layOut(pictureOf(builtinMachine("dgx1v"), [{ name: "vm1", members: ["0000:06:00.0"] }]));
   assert.deepEqual(once(), once());
 });
+
+test("the legend explains every sign that is in the picture, and no other", () => {
+  const legend = (machine: Machine) =>
+    new Set(
+      texts(layOut(pictureOf(machine)).shapes).filter((text) =>
+        /^(up|cut|\?:|IOMMU group( \(| by|$)|not known)/.test(text),
+      ),
+    );
+  const [a, b] = ["0000:41:00.0", "0000:42:00.0"];
+  const ends = machineOf([
+    withMask(gpu(a, "GPU0", [to(b, 0), to(b, 1), to(b, 2), { kind: "unknown" }, { kind: "none" }]), 0x00030000),
+    withMask(gpu(b, "GPU1", [to(a, 0), to(a, 1), to(a, 2)]), 0x00010000),
+  ]);
+  const group = { groups: [{ id: 7, members: [a, b, "0000:41:00.1"] }] };
+  assert.deepEqual(
+    legend({ ...ends, ...group, functions: [...ends.functions, made("0000:41:00.1")] }),
+    new Set([
+      "up",
+      "cut at one end",
+      "cut at both ends",
+      "cut here",
+      "not known, must be cut",
+      "?: nobody knows where",
+      "IOMMU group (+ other members)",
+    ]),
+  );
+  assert.deepEqual(
+    legend(
+      machineOf([gpu(a, "GPU0", [to(b, 0)]), gpu(b, "GPU1", [to(a, 0)])], { groups: [{ id: 7, members: [a, b] }] }),
+    ),
+    new Set(["up", "IOMMU group"]),
+  );
+  assert.deepEqual(
+    legend(machineOf([gpu(a, "GPU0", [{ kind: "none" }])], { virtual: false })),
+    new Set(["IOMMU group by rules, not the kernel's own"]),
+  );
+});
+
+function texts(shapes: readonly Shape[]): string[] {
+  return shapes.flatMap((shape) =>
+    shape.kind === "text" ? [shape.text] : shape.kind === "group" ? texts(shape.shapes) : [],
+  );
+}

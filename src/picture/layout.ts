@@ -111,7 +111,8 @@ function gutterWidth(names: readonly string[]): number {
 }
 
 /** Title and description for those who do not see the picture. */
-function wordsOf({ machine, virtual, gpus, wires, owners, findings }: Picture): { title: string; description: string } {
+function wordsOf(picture: Picture): { title: string; description: string } {
+  const { machine, virtual, planned, gpus, wires, owners, findings } = picture;
   const joined = wires.filter(({ ends, to, state }) => state === "up" && to === undefined && ends.length === 2);
   const pairs = new Map<string, number>();
   for (const { ends } of joined) {
@@ -119,14 +120,14 @@ function wordsOf({ machine, virtual, gpus, wires, owners, findings }: Picture): 
     pairs.set(key, (pairs.get(key) ?? 0) + 1);
   }
   const sentences = [
-    `${gpus.length} GPUs, ${wires.length} NVLinks.`,
+    `${planned ? "This is a plan. " : ""}${gpus.length} GPUs, ${wires.length} NVLinks.`,
     ...[...pairs].slice(0, 40).map(([names, count]) => `${names}: ${count} up.`),
     ...owners.slice(0, 40).map((owner) => {
       const own = gpus.filter((gpu) => gpu.owner === owner).map(({ name }) => name);
       return `${owner} has ${own.length === 0 ? "no GPU" : own.join(", ")}.`;
     }),
-    `${findings.length} findings.`,
+    `${findings.length} ${planned ? "problems" : "findings"}.`,
   ];
-  const title = `NVLink topology of ${machine}${virtual ? " (virtual)" : ""}`;
+  const title = `${planned ? "Planned " : ""}NVLink topology of ${machine}${virtual ? " (virtual)" : ""}`;
   return { title: shown(title), description: shown(sentences.join(" ")) };
 }

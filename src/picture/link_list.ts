@@ -1,7 +1,7 @@
 import { numberRuns } from "../isolation/number_runs.js";
 import { bondsOf, type SwitchBond, switchBondsOf } from "./bonds.js";
 import type { Picture } from "./picture.js";
-import { columns, fitted, shown, wrapped } from "./text.js";
+import { fitted, shown, terminalWidth, wrapped } from "./text.js";
 import type { Piece, SignSet, TextStyle } from "./text_canvas.js";
 import type { WireState } from "./wires.js";
 import { STATES } from "./words.js";
@@ -40,7 +40,7 @@ export function linkList(picture: Picture, signs: SignSet, width: number): Piece
 }
 
 function entryLine(entry: Entry, all: readonly Entry[], { wires, cut }: SignSet, width: number): Piece[] {
-  const widest = (key: "near" | "far") => all.reduce((most, one) => Math.max(most, columns(one[key])), 0);
+  const widest = (key: "near" | "far") => all.reduce((most, one) => Math.max(most, terminalWidth(one[key])), 0);
   const [across] = wires[entry.state];
   const ends = entry.cut.length === 2 ? entry.cut : [entry.cut[0] === true, false];
   const sign = `${ends[0] === true ? cut : across}${across}${ends[1] === true ? cut : across}`;
@@ -82,7 +82,7 @@ function numbersText(links: readonly (number | undefined)[]): string {
 }
 
 function padded(text: string, to: number): string {
-  return text + " ".repeat(Math.max(0, to - columns(text)));
+  return text + " ".repeat(Math.max(0, to - terminalWidth(text)));
 }
 
 function plain(text: string): Piece {

@@ -2,6 +2,7 @@ import { HOST, ownersOf } from "../isolation/assignment.js";
 import { audit, type Finding } from "../isolation/findings.js";
 import { effectiveGroups, type IsolationOptions, isolation } from "../isolation/isolation.js";
 import { LinkGraph } from "../isolation/links.js";
+import type { PlanProblem } from "../isolation/plan_problems.js";
 import type { Assignment, Gpu, Machine } from "../machine/machine.js";
 import type { PciAddress } from "../pci/address.js";
 import { pcieTree, type TreeNode } from "./pcie_tree.js";
@@ -11,6 +12,8 @@ import { type Wire, wiresOf } from "./wires.js";
 export interface Picture {
   machine: string;
   virtual: boolean;
+  /** It shows what is planned, not what registers say. */
+  planned?: true;
   /** Where the machine was read from. */
   source: string;
   /** Sockets, and below them the PCIe tree down to the GPUs. */
@@ -44,6 +47,8 @@ export interface PicturedGroup {
   id: number;
   /** Its members that are neither GPUs nor NPU bridges: ports, other functions of the card. */
   others: number;
+  /** Real hardware whose kernel's groups are not known: it is what our rules make of what was read. */
+  computed?: true;
 }
 
 /** An NPU bridge, drawn below its GPU. */
@@ -57,7 +62,10 @@ export interface PicturedBridge {
 }
 
 /** A finding with the number by which the picture refers to it, from 1. */
-export type PicturedFinding = Pick<Finding, "kind" | "reason" | "action"> & { number: number };
+export type PicturedFinding = Pick<Finding, "reason" | "action"> & {
+  number: number;
+  kind: Finding["kind"] | PlanProblem["kind"];
+};
 
 /** Makes the picture of a machine. Linear in the number of links, but for what sorting takes. */
 export function pictureOf(
@@ -123,6 +131,7 @@ function ownerByList(gpus: readonly Gpu[], bridge: PciAddress): number | undefin
 function groupsOf(machine: Machine, options: IsolationOptions): Map<PciAddress, PicturedGroup> {
   const gpus = new Set(machine.gpus.map(({ address }) => address));
   const bridges = new Set(machine.bridges.map(({ address }) => address));
+  const computedOnly = machine.groups === undefined && !machine.virtual;
   const kernels = machine.groups?.map(({ id, members }) => ({ id, members }));
   const computed = () =>
     effectiveGroups(isolation(machine, options))
@@ -131,7 +140,8 @@ function groupsOf(machine: Machine, options: IsolationOptions): Map<PciAddress, 
   const groupOf = new Map<PciAddress, PicturedGroup>();
   for (const { id, members } of kernels ?? computed()) {
     const others = members.filter((member) => !gpus.has(member) && !bridges.has(member)).length;
-    for (const member of members) if (gpus.has(member)) groupOf.set(member, { id, others });
+    for (const member of members)
+      if (gpus.has(member)) groupOf.set(member, { id, others, ...(computedOnly && { computed: true }) });
   }
   return groupOf;
 }

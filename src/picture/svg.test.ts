@@ -59,7 +59,7 @@ test("a picture says what it shows to those who do not see it", () => {
 
 test("colours are attributes for every viewer, and a style sheet for a dark background", () => {
   const text = svg(builtinMachine("c4140"), [{ name: "vm1", members: ["0000:1a:00.0"] }]);
-  const dark = /<style>@media \(prefers-color-scheme:dark\)\{(.*)\}<\/style>/.exec(text)?.[1] ?? "";
+  const dark = /<style>@media screen and \(prefers-color-scheme:dark\)\{(.*)\}<\/style>/.exec(text)?.[1] ?? "";
   const classes = new Set([...text.matchAll(/class="(lf-[^"]+)"/g)].map(([, name]) => name ?? ""));
   assert.ok(classes.size > 10);
   for (const name of classes) assert.ok(dark.includes(`.${name}{`), `${name} has no colour for a dark background`);
@@ -76,6 +76,23 @@ test("owners differ in colour or lines, up to 42 of them", () => {
   );
   const patterns = [...text.matchAll(/<pattern id="lf-owner-\d+"[^>]*><rect class="[^"]*"(.*?)<\/pattern>/g)];
   assert.equal(new Set(patterns.map(([, look]) => look)).size, 42);
+});
+
+test("two pictures in one page have no id in common, and each refers to its own", () => {
+  const drawing = layOut(pictureOf(builtinMachine("c4140"), [{ name: "vm1", members: ["0000:1a:00.0"] }]));
+  const found = ["", "plan-"].map((ids) => {
+    const text = toSvg(drawing, { ids });
+    const own = new Set([...text.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id ?? ""));
+    const named = [...text.matchAll(/url\(#([^)]+)\)|aria-labelledby="([^"]+)"/g)];
+    const references = named.flatMap(([, url, labels]) => url ?? labels?.split(" ") ?? []);
+    assert.ok(references.length > 2);
+    for (const id of references) assert.ok(own.has(id), id);
+    return own;
+  });
+  assert.deepEqual(
+    [...(found[0] ?? [])].filter((id) => found[1]?.has(id)),
+    [],
+  );
 });
 
 test("a machine without GPUs is a picture too", () => {

@@ -7,19 +7,20 @@ const FONT = "ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,'Liberation Mono',m
 /**
  * The drawing as an SVG document of its own: no scripts, fonts or files from elsewhere. Light colours are attributes, so
  * that every viewer shows them; those for a dark background are a style sheet, for viewers that can.
+ * @param options `ids`: what ids begin with, for a page that has several pictures
  */
-export function toSvg({ width, height, title, description, shapes }: Drawing): string {
+export function toSvg({ width, height, title, description, shapes }: Drawing, { ids = "" } = {}): string {
   const looks = new Set<Look>(["paper"]);
   collectLooks(shapes, looks);
   const owners = [...looks].flatMap((look) => ownerOf(look) ?? []).sort((a, b) => a - b);
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-labelledby="lf-title lf-description" font-family="${FONT}">`,
-    `<title id="lf-title">${escaped(title)}</title>`,
-    `<desc id="lf-description">${escaped(description)}</desc>`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-labelledby="${ids}lf-title ${ids}lf-description" font-family="${FONT}">`,
+    `<title id="${ids}lf-title">${escaped(title)}</title>`,
+    `<desc id="${ids}lf-description">${escaped(description)}</desc>`,
     `<style>${darkStyle(looks)}</style>`,
-    ...(owners.length > 0 ? [`<defs>${owners.map(patternOf).join("")}</defs>`] : []),
-    `<rect class="lf-paper" width="${width}" height="${height}"${attributes(attributesOf("paper"))}/>`,
-    ...shapes.map(shapeText),
+    ...(owners.length > 0 ? [`<defs>${owners.map((owner) => patternOf(owner, ids)).join("")}</defs>`] : []),
+    `<rect class="lf-paper" width="${width}" height="${height}"${attributes(attributesOf("paper", ids))}/>`,
+    ...shapes.map((shape) => shapeText(shape, ids)),
     "</svg>",
     "",
   ].join("\n");
@@ -32,32 +33,32 @@ function collectLooks(shapes: readonly Shape[], looks: Set<Look>): void {
   }
 }
 
-function shapeText(shape: Shape): string {
+function shapeText(shape: Shape, ids: string): string {
   switch (shape.kind) {
     case "group": {
       const data = Object.entries(shape.data).map(([name, value]) => ` data-${name}="${escaped(shown(value))}"`);
-      const inner = shape.shapes.map(shapeText).join("");
+      const inner = shape.shapes.map((each) => shapeText(each, ids)).join("");
       return `<g${data.join("")}><title>${escaped(shown(shape.title))}</title>${inner}</g>`;
     }
     case "rect": {
       const { x, y, width, height, radius } = shape;
       const rounded = radius > 0 ? ` rx="${radius}"` : "";
-      return `<rect x="${x}" y="${y}" width="${width}" height="${height}"${rounded}${style(shape.look)}/>`;
+      return `<rect x="${x}" y="${y}" width="${width}" height="${height}"${rounded}${style(shape.look, ids)}/>`;
     }
     case "path":
-      return `<path d="${pathData(shape.points, shape.radius)}"${style(shape.look)}/>`;
+      return `<path d="${pathData(shape.points, shape.radius)}"${style(shape.look, ids)}/>`;
     case "text": {
       const { x, y, width, size, anchor, text } = shape;
       const at = anchor === "middle" ? ` x="${x + width / 2}" text-anchor="middle"` : ` x="${x}"`;
       // Whatever font draws it, it may not be wider than it was counted.
       const squeezed = isForeign(text) ? ` textLength="${width}" lengthAdjust="spacingAndGlyphs"` : "";
-      return `<text${at} y="${y + size}" font-size="${size}"${squeezed}${style(shape.look)}>${escaped(text)}</text>`;
+      return `<text${at} y="${y + size}" font-size="${size}"${squeezed}${style(shape.look, ids)}>${escaped(text)}</text>`;
     }
   }
 }
 
-function style(look: Look): string {
-  return ` class="lf-${look}"${attributes(attributesOf(look))}`;
+function style(look: Look, ids: string): string {
+  return ` class="lf-${look}"${attributes(attributesOf(look, ids))}`;
 }
 
 function attributes(values: Readonly<Record<string, string>>): string {

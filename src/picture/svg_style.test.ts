@@ -48,10 +48,14 @@ for (const [theme, colour] of Object.entries(THEMES)) {
   });
 }
 
-/** A colour as somebody sees it who lacks one kind of cone: matrices of Viénot, Brettel and Mollon (1999), linear RGB. */
+/**
+ * A colour as somebody sees it who lacks one kind of cone, linear RGB: matrices of Viénot, Brettel and Mollon (1999), and for
+ * blue of Machado, Oliveira and Fernandes (2009).
+ */
 const BLINDNESS = {
   protanopia: [0.11238, 0.88762, 0, 0.11238, 0.88762, 0, 0.00401, -0.00401, 1],
   deuteranopia: [0.29275, 0.70725, 0, 0.29275, 0.70725, 0, -0.02234, 0.02234, 1],
+  tritanopia: [1.255528, -0.076749, -0.178779, -0.078411, 0.930809, 0.147602, 0.004733, 0.691367, 0.3039],
 } as const;
 
 function seen(colour: string, matrix: readonly number[]): number[] {
@@ -71,5 +75,21 @@ test("the first four owners differ for colour-blind people by their colours alon
         assert.ok(apart > 20, `${name}: owners ${a} and ${b} are ${apart.toFixed(0)} apart`);
       }
     }
+  }
+});
+
+test("the lines by which owners differ are seen on a dark background too (1.4 to 1)", () => {
+  for (let owner = 0; owner < 6; owner++) {
+    const style = darkStyle([`owner-${owner}`]);
+    const [, shade = ""] = new RegExp(`lf-tint-${owner}\\{fill:(#\\w+)`).exec(style) ?? [];
+    const [, opacity] =
+      new RegExp(`lf-tint-${owner}\\+path\\{stroke:#ffffff;stroke-opacity:([\\d.]+)`).exec(style) ?? [];
+    const white = Number(opacity);
+    const mixed = [1, 3, 5].map((at) => {
+      const value = Math.round(Number.parseInt(shade.slice(at, at + 2), 16) * (1 - white) + 255 * white);
+      return value.toString(16).padStart(2, "0");
+    });
+    const ratio = contrast(shade, `#${mixed.join("")}`);
+    assert.ok(ratio >= 1.4, `owner ${owner}: ${ratio.toFixed(2)}`);
   }
 });

@@ -75,11 +75,14 @@ const OWNER_PATTERNS = [
   "M0 0L10 10",
 ] as const;
 
-/** The attributes of a look. */
-export function attributesOf(look: Look): Readonly<Record<string, string>> {
+/**
+ * The attributes of a look.
+ * @param ids what ids begin with
+ */
+export function attributesOf(look: Look, ids = ""): Readonly<Record<string, string>> {
   const owner = ownerOf(look);
   if (owner !== undefined)
-    return { fill: `url(#lf-owner-${owner})`, stroke: colourOf(owner).edge, "stroke-width": "2" };
+    return { fill: `url(#${ids}lf-owner-${owner})`, stroke: colourOf(owner).edge, "stroke-width": "2" };
   return STYLES[look as keyof typeof STYLES].light;
 }
 
@@ -88,7 +91,11 @@ export function darkStyle(looks: Iterable<Look>): string {
   const rules = [...looks].flatMap((look) => {
     const owner = ownerOf(look);
     if (owner !== undefined) {
-      return [`.lf-${look}{stroke:${colourOf(owner).tint}}`, `.lf-tint-${owner}{fill:${colourOf(owner).shade}}`];
+      return [
+        `.lf-${look}{stroke:${colourOf(owner).tint}}`,
+        `.lf-tint-${owner}{fill:${colourOf(owner).shade}}`,
+        `.lf-tint-${owner}+path{stroke:#ffffff;stroke-opacity:0.45}`,
+      ];
     }
     const { dark } = STYLES[look as keyof typeof STYLES];
     return [
@@ -97,16 +104,16 @@ export function darkStyle(looks: Iterable<Look>): string {
         .join(";")}}`,
     ];
   });
-  return `@media (prefers-color-scheme:dark){${rules.join("")}}`;
+  return `@media screen and (prefers-color-scheme:dark){${rules.join("")}}`;
 }
 
 /** The pattern that fills an owner's areas. */
-export function patternOf(owner: number): string {
+export function patternOf(owner: number, ids = ""): string {
   const { tint } = colourOf(owner);
   const lines = OWNER_PATTERNS[owner % OWNER_PATTERNS.length] ?? "";
   const drawn = lines === "" ? "" : `<path d="${lines}" fill="none" stroke="#000000" stroke-opacity="0.25"/>`;
   return (
-    `<pattern id="lf-owner-${owner}" width="10" height="10" patternUnits="userSpaceOnUse">` +
+    `<pattern id="${ids}lf-owner-${owner}" width="10" height="10" patternUnits="userSpaceOnUse">` +
     `<rect class="lf-tint-${owner}" width="10" height="10" fill="${tint}"/>${drawn}</pattern>`
   );
 }

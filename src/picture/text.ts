@@ -19,6 +19,17 @@ export function columns(text: string): number {
   return count;
 }
 
+/** Letters that terminals draw two columns wide, and signs that take none. */
+const WIDE =
+  /[\p{Script=Han}\p{Script=Hangul}\p{Script=Hiragana}\p{Script=Katakana}\p{Emoji_Presentation}\u3000-\u303f\uff01-\uff60]/gu;
+const WITHOUT_WIDTH = /[\p{Mn}\p{Me}\p{Cf}]/gu;
+
+/** Columns that a text takes on a terminal: never more than {@link columns}. */
+export function terminalWidth(text: string): number {
+  const letters = text.replace(WITHOUT_WIDTH, "");
+  return [...letters].length + (letters.match(WIDE)?.length ?? 0);
+}
+
 /** Whether fonts may draw it wider than {@link columns} says. */
 export function isForeign(text: string): boolean {
   return [...text].some((letter) => !NARROW.test(letter));

@@ -1,3 +1,4 @@
+import { terminalWidth } from "./text.js";
 import type { WireState } from "./wires.js";
 
 /** How a piece of text is meant: whoever prints it may colour it. */
@@ -55,9 +56,16 @@ export class TextCanvas {
   }
 
   write(x: number, y: number, text: string, style: TextStyle = "plain"): void {
-    [...text].forEach((sign, place) => {
-      this.#put(x + place, y, sign, style);
-    });
+    let place = x;
+    for (const sign of text) {
+      const width = terminalWidth(sign);
+      const before = this.#rows[y]?.[place - 1];
+      if (width === 0 && before !== undefined) before.sign += sign;
+      else this.#put(place, y, sign, style);
+      // A wide letter stands in the next place too.
+      if (width === 2) this.#put(place + 1, y, "", style);
+      place += width;
+    }
   }
 
   /** The outline of a box. */

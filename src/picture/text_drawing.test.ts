@@ -10,7 +10,7 @@ import { linkList } from "./link_list.js";
 import { pictureOf } from "./picture.js";
 import { columns } from "./text.js";
 import { ASCII_SIGNS, type Piece, type SignSet, UNICODE_SIGNS } from "./text_canvas.js";
-import { textDrawing } from "./text_drawing.js";
+import { textDrawing, textLegend } from "./text_drawing.js";
 
 const [A, B, C] = ["0000:41:00.0", "0000:42:00.0", "0000:43:00.0"];
 
@@ -50,6 +50,26 @@ test("a drawing shows who is joined with whom, and what is cut where", () => {
     "  ━━━ GPU0: 0 1  GPU1: 0 1  up",
     "  ×┄× GPU0: 2    GPU2: 0    cut at both ends",
   ]);
+});
+
+test("wide letters, and those without a width, leave boxes and lists in line", () => {
+  const named = ["日本", "e\u0301te\u0301", "été"];
+  const machine = { ...THREE, gpus: THREE.gpus.map((one, index) => ({ ...one, name: named[index] ?? "" })) };
+  assert.deepEqual(drawing(machine).slice(1, 5), [
+    "┌───────┐ ┌───────┐ ┌───────┐",
+    "│ 日本  │ │e\u0301te\u0301    │ │ été   │",
+    "│group 0│ │group 1│ │group 2│",
+    "└──┬─┬──┘ └───┬───┘ └───┬───┘",
+  ]);
+});
+
+test("the legend has a word for each sign that is there, and for no other", () => {
+  const switched = boardsOf(1, { gpus: 4, switches: 6 });
+  const lost = machineOf([gpu(A, "GPU0", [{ kind: "unknown" }])]);
+  assert.equal(textLegend(pictureOf(THREE)), "number: how many links, !: must not be (see audit)");
+  assert.equal(textLegend(pictureOf(switched)), "NVSw: NVSwitches, !: must not be (see audit)");
+  assert.equal(textLegend(pictureOf(lost)), "?: nobody knows where");
+  assert.equal(textLegend(pictureOf(builtinMachine("redbud"))), "number: how many links, C: the CPU's NPU bridges");
 });
 
 test("where there is no Unicode it is drawn in ASCII", () => {

@@ -196,13 +196,15 @@ class TextRow {
 /** What of the drawing's letters needs a word, for a picture that has it. */
 export function textLegend(picture: Picture): string {
   const bonds = bondsOf(picture);
-  const words = [
-    "number: how many links",
+  const switches = switchBondsOf(picture);
+  const numbered = [...switches, ...bonds.filter(({ to }) => to === undefined)];
+  return [
+    ...(bonds.some(({ to }) => to === undefined) ? ["number: how many links"] : []),
     ...(bonds.some(({ to }) => to === "bridge") ? ["C: the CPU's NPU bridges"] : []),
+    ...(switches.length > 0 ? ["NVSw: NVSwitches"] : []),
     ...(bonds.some(({ to }) => to === "unknown") ? ["?: nobody knows where"] : []),
-    ...(bonds.some(({ findings }) => findings.length > 0) ? ["!: must not be (see audit)"] : []),
-  ];
-  return bonds.length === 0 ? "" : words.join(", ");
+    ...(numbered.some(({ findings }) => findings.length > 0) ? ["!: must not be (see audit)"] : []),
+  ].join(", ");
 }
 
 function styleOf({ findings, state }: Bond): TextStyle {

@@ -9,6 +9,11 @@ export const STATES: Record<WireState, string> = {
   unknown: "not known",
 };
 
+/** A link's state, which a plan only means. */
+export function stateInWords(state: WireState, { planned }: Pick<Picture, "planned">): string {
+  return planned ? `planned: ${STATES[state]}` : STATES[state];
+}
+
 /** A GPU in words, for whoever points at it. */
 export function gpuTitle({ name, address, part, owner, group }: PicturedGpu): string {
   const words = [name === address ? address : `${name} ${address}`, part];
@@ -24,7 +29,8 @@ export function wireData({ ends, state }: Wire, { gpus }: Picture): Record<strin
 }
 
 /** A link in words: its ends, its state and what is wrong with it. */
-export function wireTitle({ ends, to, state, assumed, findings }: Wire, { gpus }: Picture): string {
+export function wireTitle({ ends, to, state, assumed, findings }: Wire, picture: Picture): string {
+  const { gpus } = picture;
   const named = ends.map(({ gpu, link }) => `link ${link ?? "?"} of ${gpus[gpu]?.name ?? ""}`);
   if (to?.kind === "switch") named.push(`NVSwitch ${to.name}`);
   if (to?.kind === "bridge") named.push(`NPU bridge ${to.address}`);
@@ -33,5 +39,5 @@ export function wireTitle({ ends, to, state, assumed, findings }: Wire, { gpus }
     ...(assumed ? ["far end assumed"] : []),
     ...(findings.length > 0 ? [`finding ${findings.join(", ")}`] : []),
   ];
-  return `${named.join(" to ")}: ${STATES[state]}${notes.map((note) => `; ${note}`).join("")}`;
+  return `${named.join(" to ")}: ${stateInWords(state, picture)}${notes.map((note) => `; ${note}`).join("")}`;
 }

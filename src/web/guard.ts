@@ -1,4 +1,5 @@
 import type { MiddlewareHandler } from "hono";
+import { HTTPException } from "hono/http-exception";
 import { type HttpSettings, hostInUrl, isLoopback } from "./http_address.js";
 
 /**
@@ -9,19 +10,20 @@ import { type HttpSettings, hostInUrl, isLoopback } from "./http_address.js";
 export function guard(settings: HttpSettings, port: number): MiddlewareHandler {
   const hosts = allowedHosts(settings, port);
   const origins = new Set([...hosts].map((host) => `http://${host}`));
-  return async (context, next) => {
-    const host = context.req.header("host")?.toLowerCase();
-    if (host === undefined || !hosts.has(host)) {
-      return context.json({ error: "this host is not called so; start with --http-name NAME for another name" }, 421);
+  return async ({ req }, next) => {
+    // A request may name the host twice: as `Host`, and where it says what it wants.
+    const named = [req.header("host")?.toLowerCase() ?? "", new URL(req.url).host];
+    if (named.some((host) => !hosts.has(host))) {
+      const message = "this host is not called so; start with --http-name NAME for another name";
+      throw new HTTPException(421, { message });
     }
-    const origin = context.req.header("origin");
-    const site = context.req.header("sec-fetch-site");
+    const origin = req.header("origin");
+    const site = req.header("sec-fetch-site");
     const foreign = origin === undefined ? site === "cross-site" || site === "same-site" : !origins.has(origin);
     // A link on another page may lead here, but nothing there may read or send anything.
-    const visit = context.req.method === "GET" && context.req.header("sec-fetch-mode") === "navigate";
-    if (foreign && !visit) return context.json({ error: "requests from other sites are not answered" }, 403);
+    const visit = req.method === "GET" && req.header("sec-fetch-mode") === "navigate" && origin === undefined;
+    if (foreign && !visit) throw new HTTPException(403, { message: "requests from other sites are not answered" });
     await next();
-    return undefined;
   };
 }
 

@@ -1,5 +1,5 @@
+import type { Seen } from "../cli/serve/messages.js";
 import type { StatusJson } from "../cli/serve/serving_json.js";
-import type { Gpu } from "../machine/machine.js";
 
 /** What to paste for one assignment. */
 export interface PageSnippet {
@@ -11,10 +11,8 @@ export interface PageSnippet {
 }
 
 /** What is at one moment. */
-export interface PageState {
+export interface PageState extends Seen {
   status: StatusJson;
-  /** The machine's GPUs with what their registers say, and the registers as evidence at each link. */
-  gpus: Gpu[];
   snippets: PageSnippet[];
 }
 

@@ -1,7 +1,7 @@
-import type { ControlRequest } from "../cli/serve/control_protocol.js";
-import type { ServerStatus } from "../cli/serve/server_status.js";
-import type { ServedJson } from "../cli/serve/serving_json.js";
-import type { Gpu, Machine } from "../machine/machine.js";
+import type { ChangeRequest } from "../cli/serve/control_protocol.js";
+import type { Seen } from "../cli/serve/messages.js";
+import type { Changer, ServerStatus } from "../cli/serve/server_status.js";
+import type { Machine } from "../machine/machine.js";
 
 /** A serving, as the web sees it. */
 export interface Watched {
@@ -10,11 +10,11 @@ export interface Watched {
   readonly planning: { includeHost: boolean; isolateNvlink?: boolean };
   /** What is fenced, served and attached at this moment. */
   status(): Promise<ServerStatus>;
-  /** The GPUs with what their registers say now. */
-  seen(): Promise<Gpu[]>;
+  /** What is different of the machine now. */
+  seen(): Promise<Seen>;
   /**
    * Changes assignments as the control socket does.
    * @throws UsageError when it is refused; nothing has changed then
    */
-  change(request: Exclude<ControlRequest, { command: "status" }>): Promise<ServedJson>;
+  change(request: ChangeRequest, by: Changer): Promise<ServerStatus>;
 }

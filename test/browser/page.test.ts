@@ -9,6 +9,6 @@ test("the page shows the machine's picture", { skip: NO_BROWSER }, async (t) => 
   t.after(() => browser.close());
   const { page, errors } = await newPage(browser);
   await openPage(page, url);
-  assert.equal(await page.locator("svg [data-gpu]").count(), 6);
+  assert.equal(await page.locator("#picture svg [data-gpu]").count(), 6);
   assert.deepEqual(errors, []);
 });

@@ -17,8 +17,14 @@ export interface ServedPage {
  * Starts `linkfence serve --http` on a port of the system's choice, until the test is over.
  * @param machine the name of a built-in one, or a capture file's, ending in .json
  */
-export async function servePage(
+export function servePage(t: Pick<TestContext, "after">, machine: string, ...assign: string[]): Promise<ServedPage> {
+  return servePageOn(t, "0", machine, ...assign);
+}
+
+/** The same on this port. */
+export async function servePageOn(
   t: Pick<TestContext, "after">,
+  port: string,
   machine: string,
   ...assign: string[]
 ): Promise<ServedPage> {
@@ -28,7 +34,7 @@ export async function servePage(
   const assignments = assign.flatMap((each) => ["--assign", each]);
   const server = await ServingProcess.ready(
     ...[machine.endsWith(".json") ? "--capture" : "--machine", machine, ...assignments, ...directories],
-    ...["--http", "127.0.0.1:0"],
+    ...["--http", `127.0.0.1:${port}`],
   );
   t.after(async () => {
     await server.end();

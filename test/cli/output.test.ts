@@ -4,6 +4,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
+import { builtinMachine } from "../../src/machine/builtin.js";
+import { writeCapture } from "../../src/machine/capture.js";
 import { parseTopoMatrix } from "../../src/machine/nvidia_smi/topo.js";
 import { conforming, json } from "./json_schema.js";
 import type { AuditJson, FenceJson, TopoJson } from "./json_shapes.js";
@@ -174,6 +176,25 @@ describe("standard output", { concurrency: 4 }, () => {
     });
   }
 
+  test("a name that turns the order of letters turns nothing", async () => {
+    const { gpus, ...rest } = builtinMachine("c4140");
+    const named = gpus.map((gpu) => ({ ...gpu, name: `\u202e${gpu.name}\u2066` }));
+    const file = folder.file("turning.json", writeCapture({ ...rest, name: "\u202egnp", gpus: named }, "2026-01-01"));
+    const commands = [
+      "audit",
+      "groups",
+      "topo",
+      "topo --format tree",
+      "topo --format drawing",
+      "plan --assign a=0000:1a:00.0",
+    ];
+    for (const command of commands) {
+      const { stdout } = await linkfence(...command.split(" "), "--capture", file);
+      assert.match(stdout, /\?GPU0/, command);
+      assert.doesNotMatch(stdout, /[\u202e\u2066]/, command);
+    }
+  });
+
   const noScript = spawnSync("script", ["--version"]).error !== undefined && "script is not installed";
   test("a terminal gets colours, unless NO_COLOR says no", { skip: noScript }, async () => {
     const command = `stty cols 400; "${process.execPath}" "${MAIN}" audit --machine c4140`;
@@ -239,10 +260,13 @@ describe("help and start", { concurrency: 4 }, () => {
       /4 links cut at both ends/,
       /fenced, serving 9 functions: vm1 \(GPU0 GPU1\), vm2 \(GPU2\)/,
       /virtual hardware/,
+      /^look: http:\/\/127\.0\.0\.1:\d+\/$/m,
       /npx linkfence audit --live/,
     ]) {
       assert.match(stdout, line);
     }
+    const [, page = ""] = /^look: (.*)$/m.exec(stdout) ?? [];
+    assert.match(await (await fetch(page)).text(), /^<!doctype html>/i);
     const [status = ""] = /linkfence status --socket-dir \S+/.exec(stdout) ?? [];
     assert.match(await printed(0, ...status.split(" ").slice(1)), /^sequoia \(virtual\)/);
     assert.deepEqual(await start.end("SIGINT"), { status: 0, signal: null });

@@ -3,7 +3,10 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { stripVTControlCharacters } from "node:util";
+import { PNG } from "pngjs";
 import { planLines } from "../../src/cli/command/plan.js";
+import { table } from "../../src/cli/output.js";
 import { fittedMatrixLines } from "../../src/cli/topology_matrix.js";
 import { makePlan } from "../../src/isolation/plan.js";
 import { BUILTIN_MACHINES, builtinMachine } from "../../src/machine/builtin.js";
@@ -139,6 +142,33 @@ describe("topo as PNG", () => {
     assert.equal(readFileSync(folder.path("shot.png"), "latin1"), "\x89PNG\r\n\x1a\nshot");
   });
 
+  const noChromium = !existsSync("/usr/bin/chromium") && "no Chromium here (Debian: chromium)";
+  test("is a picture of the size of the SVG by Chromium, all of it", { skip: noChromium }, async () => {
+    const path = programs("chromium", 'PATH=/usr/bin:/bin exec /usr/bin/chromium "$@"');
+    const { status, stderr } = made(path, "chromium.png");
+    assert.deepEqual({ status, stderr }, { status: 0, stderr: "" });
+    const [, width, height] =
+      /viewBox="0 0 (\d+) (\d+)"/.exec(await printed(0, "topo", ...SEQUOIA, "--format", "svg")) ?? [];
+    const { width: across, height: down, data } = PNG.sync.read(readFileSync(folder.path("chromium.png")));
+    assert.deepEqual([across, down], [Number(width), Number(height)]);
+    const dark = (from: number) => data.subarray(from * across * 4).some((value, at) => at % 4 === 0 && value < 128);
+    assert.ok(dark(Math.floor(down * 0.9)), "the legend at its foot is there");
+  });
+
+  test("a browser gets a profile of its own, which is gone afterwards", () => {
+    const seen = folder.path("profile.txt");
+    const path = programs(
+      "chromium-browser",
+      `for arg; do case "$arg" in
+--user-data-dir=*) printf %s "\${arg#--user-data-dir=}" >${seen};;
+--screenshot=*) printf '\\211PNG\\r\\n\\032\\n' >"\${arg#--screenshot=}";; esac; done`,
+    );
+    assert.equal(made(path, "profile.png").status, 0);
+    const profile = readFileSync(seen, "utf8");
+    assert.match(profile, /^\/.*\/linkfence-png-\w+\/profile$/);
+    assert.equal(existsSync(join(profile, "..")), false);
+  });
+
   test("is no file where the program fails, or writes something else", () => {
     for (const script of ["exit 1", "echo no picture"]) {
       const ran = made(programs("rsvg-convert", script), "bad.png");
@@ -157,6 +187,19 @@ describe("topo as PNG", () => {
   });
 });
 
+describe("texts on a terminal of 80 columns", { skip: missing("script"), concurrency: 2 }, () => {
+  const long = "an-owner-with-a-name-of-64-characters-that-somebody-chose-for-it";
+  for (const command of ["audit", "groups", "plan", "verify", "fence", "topo", "topo --format tree"]) {
+    test(`${command} is no wider, whatever an owner is called`, async () => {
+      const owners = command === "groups" ? "" : `--assign ${long}=GPU0 --assign vm2=GPU1`;
+      const line = `stty cols 80; "${process.execPath}" "${MAIN}" ${command} --machine hgx-a100-4 ${owners}`;
+      const { stdout } = await run("env", ["TERM=xterm", "LANG=C.UTF-8", "script", "-qec", line, "/dev/null"]);
+      assert.match(stdout, /GPU3/);
+      for (const text of stripVTControlCharacters(stdout).split(/\r?\n/)) assert.ok(columns(text) <= 80, text);
+    });
+  }
+});
+
 describe("topo on a terminal", { skip: missing("script"), concurrency: 2 }, () => {
   const onTerminal = (environment: string[], ...args: string[]) => {
     const command = `stty cols 80; "${process.execPath}" "${MAIN}" topo ${args.join(" ")}`;
@@ -172,6 +215,14 @@ describe("topo on a terminal", { skip: missing("script"), concurrency: 2 }, () =
       assert.equal(plain.stdout.includes("\u001b"), false, quiet);
     }
     assert.equal((await linkfence("topo", ...SEQUOIA, ...TENANTS)).stdout.includes("\u001b"), false, "a pipe");
+  });
+
+  test("a file has no colours, whatever standard output is", async () => {
+    const out = folder.path("coloured.txt");
+    await onTerminal(["LANG=C.UTF-8"], ...SEQUOIA, ...TENANTS, "--format", "drawing", "--out", out);
+    const text = readFileSync(out, "utf8");
+    assert.ok(text.includes("GPU0"));
+    assert.equal(text.includes("\u001b"), false);
   });
 
   test("box signs only where the locale has them", async () => {
@@ -211,10 +262,32 @@ describe("tables", { concurrency: 2 }, () => {
     }
   });
 
+  test("have cells of several lines where a terminal is narrower", () => {
+    const name = "an-owner-with-a-name-of-64-characters-that-somebody-chose-for-it";
+    const rows = [
+      ["GPU0", "0000:41:00.0", name, "0-11"],
+      ["日本", "0000:42:00.0", "b", "SPARSE_MMAP 0x0+0x400000000; TYPE 0x800010de subtype 1"],
+    ];
+    assert.deepEqual(table(["GPU", "address", "owner", "cut"], rows, 60).split("\n"), [
+      "GPU   address       owner                cut",
+      "GPU0  0000:41:00.0  an-owner-with-a-nam  0-11",
+      "                    e-of-64-characters-",
+      "                    that-somebody-chose",
+      "                    -for-it",
+      "日本  0000:42:00.0  b                    SPARSE_MMAP",
+      "                                         0x0+0x400000000;",
+      "                                         TYPE 0x800010de",
+      "                                         subtype 1",
+    ]);
+    const wide = table(["GPU", "address", "owner", "cut"], rows, 200).split("\n");
+    assert.equal(wide.length, 3);
+    assert.ok(wide[1]?.includes(name));
+  });
+
   test("a matrix that no terminal has room for is not shown, but how to see it", () => {
     assert.match(
       fittedMatrixLines(boardsOf(9, { gpus: 8, switches: 1 }), 80).join("\n"),
-      /^the matrix of 72 GPUs .* less -S$/,
+      /^the matrix of 72 GPUs .{1,58} less -S$/,
     );
   });
 });

@@ -12,7 +12,7 @@ import { withLiveEvidence } from "../live/live_evidence.js";
 import { fenceLive, type LiveFenceOutcome, type LiveFenceWish } from "../live/live_fence.js";
 import { LivePorts } from "../live/live_ports.js";
 import { mustBeTaken, touchedGpus } from "../live/taken_gpus.js";
-import { mask, paint, table, writeJson, writeLines } from "../output.js";
+import { mask, paint, table, writeJson, writeLines, writeProse } from "../output.js";
 import { progressLine } from "../progress_line.js";
 import { refuseUnlessIsolated } from "../refuse_unless_isolated.js";
 import { directoryPath } from "../serve/private_directory.js";
@@ -58,7 +58,7 @@ export async function runFence(options: FenceCommandOptions): Promise<number> {
   if (options.json === true) writeJson(fenceJson(done.plan, result, failures));
   else {
     const written = options.out === undefined ? [] : [`written to ${options.out}`];
-    writeLines(["", ...resultLines(result), ...failures, ...written]);
+    writeProse(["", ...resultLines(result), ...failures, ...written]);
   }
   return result.verified && failures.length === 0 ? 0 : EXIT_FINDING;
 }
@@ -135,7 +135,7 @@ function dryRun(options: FenceCommandOptions, machine: Machine, plan: Plan): num
       takes: takes.map(({ former: { address, driver } }) => ({ address, driver })),
     });
   } else {
-    writeLines([heading(machine), "", ...planLines(plan), ...taken, "dry run: nothing was touched; --yes does it"]);
+    writeProse([heading(machine), "", ...planLines(plan), ...taken, "dry run: nothing was touched; --yes does it"]);
   }
   return 0;
 }

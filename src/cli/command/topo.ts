@@ -1,19 +1,25 @@
 import { ownersOf } from "../../isolation/assignment.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
+import { linkCount, MOST_LINKS } from "../../picture/most_links.js";
 import type { Picture } from "../../picture/picture.js";
 import { during } from "../during.js";
 import { UsageError } from "../failure.js";
 import { heading } from "../heading.js";
-import { jsonText, terminalColumns, terminalIsUnicode, writeLines } from "../output.js";
+import {
+  isTerminal,
+  jsonText,
+  linesText,
+  terminalColumns,
+  terminalIsUnicode,
+  writeLines,
+  writeToFile,
+} from "../output.js";
 import { isolateNvlinkOption, readAssignments, readSource, type SourceOptions } from "../source.js";
 import { fittedMatrixLines, matrixLines, topologyMatrix } from "../topology_matrix.js";
 import { checkOutPath, writeFileWhole } from "../write_file.js";
 
 const FORMATS = ["matrix", "drawing", "tree", "svg", "dot", "png", "json"] as const;
 type Format = (typeof FORMATS)[number];
-
-/** More links than these are no picture any more. */
-const MOST_LINKS = 20_000;
 
 /** What `topo` takes besides a source. */
 export interface TopoOptions extends SourceOptions {
@@ -25,8 +31,10 @@ export interface TopoOptions extends SourceOptions {
 export async function runTopo(options: TopoOptions): Promise<number> {
   const format = formatOf(options);
   const toFile = options.out !== undefined && options.out !== "-";
-  if (toFile) checkOutPath(options.out ?? "");
-  else if (format === "png" && (options.out === undefined || process.stdout.isTTY === true)) {
+  if (toFile) {
+    checkOutPath(options.out ?? "");
+    writeToFile();
+  } else if (format === "png" && (options.out === undefined || process.stdout.isTTY === true)) {
     throw new UsageError("--format png needs --out FILE");
   }
   const machine = await readSource(options);
@@ -65,13 +73,13 @@ async function contentOf(
     case "json":
       return jsonText(topologyJson(machine, assignments));
     case "matrix":
-      return textOf(machine.gpus.length === 0 ? [heading(machine)] : matrixLines(machine));
+      return linesText(machine.gpus.length === 0 ? [heading(machine)] : matrixLines(machine));
     case "tree": {
       const { treeLines } = await import("../topology_tree.js");
-      return textOf([heading(machine), "", ...treeLines(machine, terminalIsUnicode())]);
+      return linesText([heading(machine), "", ...treeLines(machine, terminalIsUnicode())]);
     }
     case undefined:
-      return textOf(await overview(machine, assignments, options));
+      return linesText(await overview(machine, assignments, options));
     default:
       return drawn(format, machine, await pictureFor(machine, assignments, options));
   }
@@ -80,8 +88,8 @@ async function contentOf(
 /** The matrix, and the drawing where there is something to draw. */
 async function overview(machine: Machine, assignments: readonly Assignment[], options: TopoOptions): Promise<string[]> {
   if (machine.gpus.length === 0) return [heading(machine)];
-  const matrix = process.stdout.isTTY === true ? fittedMatrixLines(machine, terminalColumns()) : matrixLines(machine);
-  if (linksOf(machine) > MOST_LINKS) return matrix;
+  const matrix = isTerminal() ? fittedMatrixLines(machine, terminalColumns()) : matrixLines(machine);
+  if (linkCount(machine) > MOST_LINKS) return matrix;
   const { drawingLines } = await import("../topology_drawing.js");
   const lines = drawingLines(await pictureFor(machine, assignments, options));
   return [...matrix, ...(lines.length > 0 ? ["", ...lines] : [])];
@@ -93,7 +101,7 @@ async function pictureFor(
   assignments: readonly Assignment[],
   options: TopoOptions,
 ): Promise<Picture> {
-  const links = linksOf(machine);
+  const links = linkCount(machine);
   if (links > MOST_LINKS) {
     throw new UsageError(
       `${links} links are too many for a picture (${MOST_LINKS} at most); take --format tree or json`,
@@ -110,7 +118,7 @@ async function drawn(
 ): Promise<string | Uint8Array> {
   if (format === "drawing") {
     const { drawingLines } = await import("../topology_drawing.js");
-    return textOf([heading(machine), "", ...drawingLines(picture)]);
+    return linesText([heading(machine), "", ...drawingLines(picture)]);
   }
   if (format === "dot") {
     const { toDot } = await import("../../picture/dot.js");
@@ -125,14 +133,6 @@ async function drawn(
   if (format === "svg") return svg;
   const { toPng } = await import("../png.js");
   return toPng(svg, drawing);
-}
-
-function linksOf({ gpus }: Machine): number {
-  return gpus.reduce((sum, { links }) => sum + links.length, 0);
-}
-
-function textOf(lines: readonly string[]): string {
-  return `${lines.join("\n")}\n`;
 }
 
 function topologyJson(machine: Machine, assignments: readonly Assignment[]): Record<string, unknown> {

@@ -9,7 +9,7 @@ import { heading } from "../heading.js";
 import { LivePorts } from "../live/live_ports.js";
 import { type LiveVerdict, liveVerdicts } from "../live/live_verdicts.js";
 import { requireRoot } from "../live/require_root.js";
-import { mask, paint, table, writeJson, writeLines } from "../output.js";
+import { mask, paint, table, writeJson, writeProse } from "../output.js";
 import { directoryPath } from "../serve/private_directory.js";
 import { isolateNvlinkOption, readSource, requireAssignments } from "../source.js";
 import type { PlanCommandOptions } from "./plan.js";
@@ -50,7 +50,7 @@ export async function runVerify(options: VerifyOptions): Promise<number> {
       verdict.open ? paint("red", "OPEN") : paint("green", "closed"),
     ]);
     const reasons = verdicts.flatMap(({ name, reason }) => (reason === undefined ? [] : [`${name}: ${reason}`]));
-    writeLines([
+    writeProse([
       heading(machine),
       "",
       table(["GPU", "expected", "actual", "fence"], rows),

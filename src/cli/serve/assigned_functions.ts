@@ -2,6 +2,7 @@ import { reasonOf } from "../../fence/error.js";
 import { sideBySide } from "../../fence/side_by_side.js";
 import { HOST, ownersOf } from "../../isolation/assignment.js";
 import type { Plan } from "../../isolation/plan.js";
+import { servingResets } from "../../isolation/serving_plan.js";
 import type { Assignment, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
 import { runSteps, type Steps, waitUntil } from "../../vfio/index.js";
@@ -9,7 +10,7 @@ import type { Serving, VfioUserServer } from "../../vfio-user/index.js";
 import { UsageError } from "../failure.js";
 import { groupNumbers } from "./group_numbers.js";
 import { type Hardware, type OwnedFunction, ownedFunctions, type ServedFunction } from "./hardware.js";
-import type { IommuGroupStatus, Request, ServingData, ServingEvent, ServingStatus } from "./messages.js";
+import type { IommuGroupStatus, Request, Seen, ServingData, ServingEvent, ServingStatus } from "./messages.js";
 import { planToServe } from "./servable_plan.js";
 import { gpuStatus, unfencedStatus } from "./serving_status.js";
 
@@ -69,7 +70,7 @@ export class AssignedFunctions {
       case "status":
         return this.#status(server);
       case "seen":
-        return this.#seen().gpus;
+        return seenOf(this.#seen());
       case "check":
         this.#check(request.assignments, server);
         return undefined;
@@ -136,7 +137,7 @@ export class AssignedFunctions {
     const joining = owned.filter(({ address }) => !this.#served.has(address));
     const others = new Set([...leaving, ...joining].flatMap(({ kind, address }) => (kind === "gpu" ? [] : [address])));
     const moved = new Set([...leaving, ...joining].flatMap(({ kind, address }) => (kind === "gpu" ? [address] : [])));
-    const resets = resetsOf(plan, moved);
+    const resets = servingResets(plan, moved);
     yield* sideBySide([
       ...[...new Set([...moved, ...resets])].map((address) => this.#handOver(address, moved, resets)),
       ...[...others].map((address) => this.#handOverOther(address)),
@@ -277,8 +278,13 @@ export class AssignedFunctions {
   }
 }
 
-function ownerIn(plan: Plan, address: PciAddress): string {
-  return plan.gpus.find((gpu) => gpu.address === address)?.assignment ?? HOST;
+function seenOf({ gpus, functions }: Machine): Seen {
+  const drivers = new Map(functions.map(({ address, driver }) => [address, driver]));
+  const driven = gpus.flatMap(({ address }): [PciAddress, string][] => {
+    const driver = drivers.get(address);
+    return driver === undefined ? [] : [[address, driver]];
+  });
+  return { gpus, drivers: Object.fromEntries(driven) };
 }
 
 /** Fences all of them, then has them served. @throws what keeps one from being had; everything is let go then */
@@ -290,13 +296,6 @@ export async function fenceAndServe(functions: AssignedFunctions): Promise<Servi
     functions.close();
     throw error;
   }
-}
-
-/** What is reset for a new plan: GPUs that get another owner, and those of the host whose links are to come up again. */
-function resetsOf(plan: Plan, moved: ReadonlySet<PciAddress>): PciAddress[] {
-  return plan.steps
-    .filter(({ action, gpu }) => action === "reset-and-cut" && (moved.has(gpu) || ownerIn(plan, gpu) === HOST))
-    .map(({ gpu }) => gpu);
 }
 
 /** @throws UsageError when a client has one of the functions */

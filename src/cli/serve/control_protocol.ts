@@ -12,6 +12,9 @@ export type ControlRequest =
   /** Ends an assignment; with a machine, only when the server serves that one. */
   | { command: "release"; name: string; machine?: string };
 
+/** One that changes assignments. */
+export type ChangeRequest = Exclude<ControlRequest, { command: "status" }>;
+
 export type ControlReply = { progress: string } | { result: unknown } | { error: string };
 
 /** The longest request, in bytes. */

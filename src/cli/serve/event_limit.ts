@@ -1,4 +1,4 @@
-import type { WorkerEvent } from "./server_status.js";
+import type { RejectedChange, WorkerEvent } from "./server_status.js";
 
 /** So many events of one kind about one function are told in a second; of the others their number. */
 const TOLD = 20;
@@ -9,13 +9,16 @@ export interface Repeated {
   kind: "repeated";
   /** The kind: `guarded write`, `connect` ... */
   what: string;
-  /** A GPU's name or a socket's path. */
+  /** A GPU's name, a socket's path, or an address. */
   of: string;
   count: number;
 }
 
 /** What a reporter hears. */
-export type ToldEvent = WorkerEvent | Repeated;
+export type ToldEvent = LimitedEvent | Repeated;
+
+/** What others can make happen as often as they like. */
+export type LimitedEvent = WorkerEvent | RejectedChange;
 
 /**
  * Keeps a guest that does one thing again and again (it can try to write a register that cuts links 20 000 times a second)
@@ -27,7 +30,7 @@ export class EventLimit {
 
   constructor(private readonly tell: (event: ToldEvent) => void) {}
 
-  take(event: WorkerEvent): void {
+  take(event: LimitedEvent): void {
     const { what, of } = subjectOf(event);
     const key = `${what} ${of}`;
     const seen = this.#seen.get(key) ?? { kind: "repeated", what, of, count: 0 };
@@ -47,7 +50,7 @@ export class EventLimit {
   }
 }
 
-function subjectOf(event: WorkerEvent): { what: string; of: string } {
+function subjectOf(event: LimitedEvent): { what: string; of: string } {
   if (event.kind === "fence") return { what: event.event.step, of: event.event.gpu };
   // Each register is told once, so each is a subject of its own.
   if (event.kind === "unmodelled") return { what: event.kind, of: event.what };

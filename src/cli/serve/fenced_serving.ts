@@ -2,7 +2,7 @@ import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import { reasonOf } from "../../fence/error.js";
 import type { Ledger, LedgerDriver } from "../../fence/ledger.js";
-import type { Assignment, Gpu, Machine } from "../../machine/machine.js";
+import type { Assignment, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
 // Not the index: this thread needs neither a server nor a client of its own.
 import { type RunningServer, type StartOptions, startServer } from "../../vfio-user/running_server.js";
@@ -10,14 +10,14 @@ import { UsageError } from "../failure.js";
 import { keepWiring } from "../live/kept_wiring.js";
 import { progressLine } from "../progress_line.js";
 import { changedAssignments, withoutAssignment } from "./assignment_change.js";
-import { type ControlRequest, controlPath } from "./control_protocol.js";
+import { type ChangeRequest, type ControlRequest, controlPath } from "./control_protocol.js";
 import { ControlSocket, type RequestHandler } from "./control_socket.js";
 import { HostFunctions } from "./host_functions.js";
 import { ledgerFor, ledgerOf, lockLedger, saveLedger, withoutDrivers } from "./ledger_file.js";
 import { LockFile } from "./lock_file.js";
-import type { LiveServingData, Request, ServingEvent, ServingStatus, VirtualServingData } from "./messages.js";
+import type { LiveServingData, Request, Seen, ServingEvent, ServingStatus, VirtualServingData } from "./messages.js";
 import { PrivateDirectory } from "./private_directory.js";
-import type { ServerStatus, WorkerEvent } from "./server_status.js";
+import type { Changer, ServerStatus, WorkerEvent } from "./server_status.js";
 import { type PrintForm, type ServedJson, type StatusJson, servedJson, statusJson } from "./serving_json.js";
 import type { SocketGroup } from "./socket_group.js";
 import { socketPath } from "./socket_names.js";
@@ -31,6 +31,8 @@ export interface ServingSettings {
   form: PrintForm;
   /** Take functions of this host although it uses them. */
   allowInUse?: boolean;
+  /** Where the page is, if there is one: for the status. */
+  url?: string;
 }
 
 /** Letting go of a function of this host resets it, which may take seconds, for each. */
@@ -39,7 +41,7 @@ const STOP_PATIENCE = 120_000;
 export interface ServingOptions {
   onEvent?: (event: WorkerEvent) => void;
   /** Told when other assignments have come to be served. */
-  onChange?: (status: ServerStatus) => void;
+  onChange?: (status: ServerStatus, by: Changer) => void;
 }
 
 /** What a serving consists of besides itself. */
@@ -145,32 +147,43 @@ export class FencedServing {
   /** What is fenced, served and attached at this moment. */
   async status(): Promise<ServerStatus> {
     const status = (await this.#call({ kind: "status" })) as ServingStatus;
-    const { data, stateDir } = this.#settings;
-    const where = { socketDir: data.socketDir, stateDir };
+    const { data, stateDir, url } = this.#settings;
+    const where = { socketDir: data.socketDir, stateDir, ...(url !== undefined && { http: { url } }) };
     return { ...status, pid: process.pid, startedAt: this.#startedAt, ...where, ledger: this.#ledger };
   }
 
-  /** The machine's GPUs with what their registers say at this moment. */
-  async seen(): Promise<Gpu[]> {
-    return (await this.#call({ kind: "seen" })) as Gpu[];
+  /** What is different, at this moment, from how the machine was described. */
+  async seen(): Promise<Seen> {
+    return (await this.#call({ kind: "seen" })) as Seen;
   }
 
   /**
-   * Carries out what was asked for on the control socket, or elsewhere.
+   * Carries out what was asked for on the control socket.
    * @param onProgress told of each step, a line each
    * @throws UsageError when it is refused; nothing has changed then
    */
   async answer(request: ControlRequest, onProgress: (line: string) => void): Promise<StatusJson | ServedJson> {
-    const { data, form } = this.#settings;
     if (request.command === "status") return statusJson(await this.status());
+    const status = await this.change(request, { over: "control socket" }, onProgress);
+    return servedJson(status, this.#settings.form);
+  }
+
+  /**
+   * Changes assignments.
+   * @param onProgress told of each step, a line each
+   * @returns what is served then
+   * @throws UsageError when it is refused; nothing has changed then
+   */
+  change(request: ChangeRequest, by: Changer, onProgress: (line: string) => void = () => {}): Promise<ServerStatus> {
+    const { machine } = this.#settings.data;
     const change: Change =
       request.command === "assign"
-        ? (current) => changedAssignments(data.machine, current, request.assign)
+        ? (current) => changedAssignments(machine, current, request.assign)
         : (current) => {
             this.#refuseOtherMachine(request.machine);
             return withoutAssignment(current, request.name);
           };
-    return servedJson(await this.#inTurn(onProgress, change), form);
+    return this.#inTurn(by, onProgress, change);
   }
 
   /**
@@ -231,13 +244,13 @@ export class FencedServing {
   }
 
   /** One change at a time: each begins from what the last has left. */
-  #inTurn(onProgress: (line: string) => void, change: Change): Promise<ServerStatus> {
-    const turn = this.#change.then(() => this.#carryOut(onProgress, change));
+  #inTurn(by: Changer, onProgress: (line: string) => void, change: Change): Promise<ServerStatus> {
+    const turn = this.#change.then(() => this.#carryOut(by, onProgress, change));
     this.#change = turn.catch(() => {});
     return turn;
   }
 
-  async #carryOut(onProgress: (line: string) => void, change: Change): Promise<ServerStatus> {
+  async #carryOut(by: Changer, onProgress: (line: string) => void, change: Change): Promise<ServerStatus> {
     const before = this.#ledger;
     const assignments = change(before.assignments.map(({ name, members }) => ({ name, members })));
     await this.#call({ kind: "check", assignments });
@@ -267,7 +280,7 @@ export class FencedServing {
     }
     await this.#giveBack(this.#host?.left(assignments, this.#ledger) ?? [], { rest: false });
     const status = await this.status();
-    this.#options.onChange?.(status);
+    this.#options.onChange?.(status, by);
     return status;
   }
 

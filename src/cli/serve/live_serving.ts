@@ -2,6 +2,7 @@ import type { Serving } from "../../vfio-user/index.js";
 import { AssignedFunctions, fenceAndServe } from "./assigned_functions.js";
 import { LiveHardware } from "./live_hardware.js";
 import type { LiveServingData } from "./messages.js";
+import { stamped } from "./stamped.js";
 
 /**
  * The worker's part of `linkfence serve --live`: opens the functions, which vfio-pci has already, fences the GPUs among
@@ -12,5 +13,6 @@ import type { LiveServingData } from "./messages.js";
 export async function createDevices(data: unknown, tell: (news: unknown) => void): Promise<Serving> {
   // Typed by whoever starts the worker: the same program.
   const live = data as LiveServingData;
-  return fenceAndServe(new AssignedFunctions(live, (plan) => new LiveHardware(plan, live, tell), tell));
+  const told = stamped(tell);
+  return fenceAndServe(new AssignedFunctions(live, (plan) => new LiveHardware(plan, live, told), told));
 }

@@ -1,6 +1,6 @@
 import type { FenceEvent } from "../../fence/progress.js";
 import type { LinkSnapshot } from "../../fence/verify.js";
-import type { Assignment, Machine } from "../../machine/machine.js";
+import type { Assignment, Gpu, Machine } from "../../machine/machine.js";
 import type { PciAddress } from "../../pci/address.js";
 
 /** What a worker that serves is started with, whatever it serves. */
@@ -37,7 +37,7 @@ export interface LiveServingData extends ServingData {
 export type Request =
   /** Has a {@link ServingStatus}, at once. */
   | { kind: "status" }
-  /** Has the machine's GPUs (`Gpu[]`) with what their registers say now, at once. */
+  /** Has a {@link Seen}, at once. */
   | { kind: "seen" }
   /** Throws what `assign` would refuse at this moment, and touches nothing. */
   | { kind: "check"; assignments: Assignment[] }
@@ -52,13 +52,22 @@ export type Request =
 
 /** What the worker tells by itself, besides its `ServerEvent`s. */
 export type ServingEvent =
-  | { kind: "fence"; event: FenceEvent }
+  /** `at`: when it happened, in milliseconds by a clock that never goes back, and that says nothing but how long it took. */
+  | { kind: "fence"; event: FenceEvent; at?: number }
   /** A client reached what the virtual GPU does not model: each register once. */
   | { kind: "unmodelled"; what: string }
   /** Something that whoever runs this host should know; `of` is a GPU's name, an address, or an assignment's name. */
   | { kind: "notice"; of: string; message: string }
   /** The host takes a function away: it is served no longer. */
   | { kind: "removed"; of: string; address: PciAddress };
+
+/** What is different of a machine, at one moment, from how it was described. */
+export interface Seen {
+  /** All of them, with what their registers say. */
+  gpus: Gpu[];
+  /** The drivers of this host that have GPUs, by the GPU's address; what nobody has, or the server, is not in it. */
+  drivers: Record<PciAddress, string>;
+}
 
 /** What a function is: a GPU with a fence, an NPU bridge of one, or any other, which has no links. */
 export type FunctionKind = "gpu" | "bridge" | "other";

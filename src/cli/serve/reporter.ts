@@ -5,7 +5,7 @@ import { paint, writeLines } from "../output.js";
 import { BoundedOutput } from "./bounded_output.js";
 import type { ToldEvent } from "./event_limit.js";
 import { shellWord } from "./qemu_arguments.js";
-import type { ServerStatus } from "./server_status.js";
+import type { Changer, ServerStatus } from "./server_status.js";
 import { eventJson, type PrintForm, servedJson } from "./serving_json.js";
 import { clock, eventLine, pasteLines, servedLines } from "./serving_text.js";
 
@@ -23,7 +23,7 @@ export interface Reporter {
   /** Everything is fenced, and every socket can be connected to. `site`: where the page is, if there is one. */
   onReady(status: ServerStatus, site?: SiteAddress): void;
   /** Other assignments are served now. */
-  onChange(status: ServerStatus): void;
+  onChange(status: ServerStatus, by: Changer): void;
   /** Nothing is served any more. */
   onStopped(why: string): void;
 }
@@ -55,8 +55,8 @@ export class JsonReporter implements Reporter {
     this.#before = undefined;
   }
 
-  onChange(status: ServerStatus): void {
-    writeLines([this.#line({ event: "changed", ...servedJson(status, this.form) })]);
+  onChange(status: ServerStatus, by: Changer): void {
+    writeLines([this.#line({ event: "changed", by, ...servedJson(status, this.form) })]);
   }
 
   onStopped(why: string): void {
@@ -109,9 +109,10 @@ export class TextReporter implements Reporter {
     return [`Ctrl-C ends it; linkfence status, assign and release talk to it: --socket-dir ${shellWord(socketDir)}`];
   }
 
-  onChange(status: ServerStatus): void {
+  onChange(status: ServerStatus, by: Changer): void {
     const served = servedJson(status, this.form);
-    writeLines(servedLines(served).map((line) => `${clock(new Date())} ${line}`));
+    const who = by.over === "http" ? [`changed over HTTP from ${by.from}`] : [];
+    writeLines([...who, ...servedLines(served)].map((line) => `${clock(new Date())} ${line}`));
   }
 
   onStopped(why: string): void {

@@ -4,7 +4,7 @@ import type { Watched } from "../../web/watched.js";
 import { EventLimit } from "./event_limit.js";
 import { FencedServing, type ServingSettings } from "./fenced_serving.js";
 import type { Reporter } from "./reporter.js";
-import type { ServedJson } from "./serving_json.js";
+import type { RejectedChange } from "./server_status.js";
 import { untilSignal } from "./until_signal.js";
 
 /**
@@ -17,23 +17,44 @@ export async function serveUntilSignal(
   reporter: Reporter,
 ): Promise<number> {
   const signalled = untilSignal();
-  const site = await siteFor(settings.http);
+  let site: Site | undefined;
   const limit = new EventLimit((event) => {
     reporter.onEvent(event);
     site?.tell(event);
   });
-  const serving = await FencedServing.prepare(settings, {
-    onEvent: (event) => {
-      limit.take(event);
-      site?.count(event);
-    },
-    onChange: (status) => {
-      reporter.onChange(status);
-      site?.changed(status);
-    },
-  }).catch((error) => {
+  // Listens before anything is touched, so that an address which somebody else has is found in time.
+  site = await siteFor(settings, (change) => limit.take(change));
+  try {
+    return await serve(settings, reporter, { signalled, limit, site });
+  } finally {
     site?.close();
-    throw error;
+  }
+}
+
+const BEYOND_LOOPBACK =
+  "--http beyond loopback: everybody who reaches it may look, and as HTTP is not encrypted, whoever is on the way can read the token; ssh -L is safer";
+
+/** What goes on around a serving. */
+interface Surroundings {
+  signalled: Promise<NodeJS.Signals>;
+  limit: EventLimit;
+  site: Site | undefined;
+}
+
+async function serve(
+  settings: ServingSettings,
+  reporter: Reporter,
+  { signalled, limit, site }: Surroundings,
+): Promise<number> {
+  const serving = await FencedServing.prepare(site === undefined ? settings : { ...settings, url: site.url }, {
+    onEvent: (event) => {
+      site?.count(event);
+      limit.take(event);
+    },
+    onChange: (status, by) => {
+      reporter.onChange(status, by);
+      site?.changed(status, by);
+    },
   });
   // However the process ends, short of SIGKILL.
   process.on("exit", () => serving.release());
@@ -57,11 +78,18 @@ export async function serveUntilSignal(
   return 0;
 }
 
-/** Listens before anything is touched, so that an address which somebody else has is found in time. */
-async function siteFor(http: HttpSettings | undefined): Promise<Site | undefined> {
+async function siteFor(
+  { http, data }: ServingSettings & { http?: HttpSettings },
+  onRejected: (change: RejectedChange) => void,
+): Promise<Site | undefined> {
   if (http === undefined) return undefined;
-  const { Site } = await import("../../web/site.js");
-  return Site.listen(http);
+  const [{ Site }, { isLoopback }] = await Promise.all([
+    import("../../web/site.js"),
+    import("../../web/http_address.js"),
+  ]);
+  const site = await Site.listen(http, data.machine, { onRejected });
+  if (!isLoopback(http.host)) process.stderr.write(`linkfence: ${BEYOND_LOOPBACK}\n`);
+  return site;
 }
 
 function watchedOf(serving: FencedServing, { data }: ServingSettings): Watched {
@@ -71,6 +99,6 @@ function watchedOf(serving: FencedServing, { data }: ServingSettings): Watched {
     planning: { includeHost, ...(isolateNvlink !== undefined && { isolateNvlink }) },
     status: () => serving.status(),
     seen: () => serving.seen(),
-    change: async (request) => (await serving.answer(request, () => {})) as ServedJson,
+    change: (request, by) => serving.change(request, by),
   };
 }

@@ -49,6 +49,8 @@ export interface StatusJson {
   startedAt: string;
   socketDir: string;
   stateDir: string;
+  /** Where the page is, if there is one. */
+  http?: { url: string };
   fenced: boolean;
   assignments: (AssignmentStatus & { since: string })[];
   functions: (Omit<FunctionStatus, "fence"> & { fence?: FenceJson })[];
@@ -112,6 +114,7 @@ export function statusJson(status: ServerStatus): StatusJson {
     startedAt: status.startedAt,
     socketDir: status.socketDir,
     stateDir: status.stateDir,
+    ...(status.http !== undefined && { http: status.http }),
     fenced: failures(status).length === 0,
     assignments: status.assignments.map((each) => ({ ...each, since: since.get(each.name) ?? status.startedAt })),
     functions: status.functions.map(({ fence, ...rest }) => ({

@@ -49,6 +49,8 @@ export function eventLine(event: ToldEvent): string {
       return `${event.of} ${event.message}`;
     case "removed":
       return `${event.of} ${paint("yellow", "removed")}: this host takes ${event.address} away, it is served no longer`;
+    case "rejected":
+      return `${event.of} ${paint("yellow", "refused a change")} over HTTP: ${event.message}`;
     case "connect":
       return `${label(event.socket)} connected: ${peerText(event.peer)}`;
     case "refuse":

@@ -14,12 +14,13 @@ const GIB = 2 ** 30;
  * @param now what is today's is told by the clock alone
  */
 export function statusLines(status: StatusJson, now = new Date()): string[] {
-  const { machine, virtual, tier, pid, startedAt, socketDir, functions } = status;
+  const { machine, virtual, tier, pid, startedAt, socketDir, http, functions } = status;
   const since = (time: string | null | undefined) => sinceText(time, now);
   const warnings = warningLines(warningsOf(functions));
   return [
     `${paint("bold", machine)}${virtual === true ? " (virtual)" : ""}: process ${pid} since ${since(startedAt)}, in ${socketDir}`,
     summary(functions),
+    ...(http === undefined ? [] : [`to be seen at ${http.url}`]),
     "",
     ...fenceLines(functions, since),
     "",

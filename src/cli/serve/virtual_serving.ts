@@ -1,6 +1,7 @@
 import type { Serving } from "../../vfio-user/index.js";
 import { AssignedFunctions, fenceAndServe } from "./assigned_functions.js";
 import type { VirtualServingData } from "./messages.js";
+import { stamped } from "./stamped.js";
 import { VirtualHardware } from "./virtual_hardware.js";
 
 /**
@@ -11,5 +12,6 @@ import { VirtualHardware } from "./virtual_hardware.js";
 export async function createDevices(data: unknown, tell: (news: unknown) => void): Promise<Serving> {
   // Typed by whoever starts the worker: the same program.
   const virtual = data as VirtualServingData;
-  return fenceAndServe(new AssignedFunctions(virtual, (plan) => new VirtualHardware(plan, virtual, tell), tell));
+  const told = stamped(tell);
+  return fenceAndServe(new AssignedFunctions(virtual, (plan) => new VirtualHardware(plan, virtual, told), told));
 }
