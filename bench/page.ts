@@ -1,4 +1,4 @@
-import { launchBrowser, NO_BROWSER } from "../test/browser/browser.js";
+import { launchBrowser, NO_BROWSER, newPage } from "../test/browser/browser.js";
 import { distribution } from "../test/browser/distribution.js";
 import { largePage, pageLoads, smallPage } from "../test/browser/page_loads.js";
 
@@ -16,7 +16,7 @@ export async function run(): Promise<void> {
   try {
     for (const [what, serve] of Object.entries({ "  6 GPUs": smallPage, " 72 GPUs": largePage })) {
       const url = await serve({ after: (end) => endings.unshift(end as () => Promise<void>) });
-      const [first = 0, ...rest] = await pageLoads(browser, url, ROUNDS);
+      const [first = 0, ...rest] = await pageLoads(() => newPage(browser), url, ROUNDS);
       console.log(`  ${what}  first ${first} ms, then ${distribution(rest).words}`);
     }
   } finally {

@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 
@@ -11,7 +12,7 @@ const ALONE = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUD
 const FONT = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
 const FONTS = fileURLToPath(new URL("fonts.conf", import.meta.url));
 
-/** Why tests in a browser are skipped, for `test`'s `skip`; false where they can run. */
+/** Why there is no browser to run checks in; false where there is one. */
 export const NO_BROWSER: string | false =
   PROGRAM === undefined
     ? "no Chromium here (Debian: chromium); LINKFENCE_CHROMIUM names another"
@@ -27,6 +28,25 @@ export function launchBrowser(): Promise<Browser> {
     env: { ...process.env, FONTCONFIG_FILE: FONTS },
   });
 }
+
+/**
+ * One browser for all tests of a file, which ends with them.
+ * @returns opens a page in it
+ */
+export function browserForTests(): OpenPage {
+  let browser: Browser | undefined;
+  before(async () => {
+    browser = await launchBrowser();
+  });
+  after(() => browser?.close());
+  return (options) => {
+    if (browser === undefined) throw new Error("the browser starts with the first test");
+    return newPage(browser, options);
+  };
+}
+
+/** Opens a page of its own; see {@link newPage}. */
+export type OpenPage = (options?: BrowserContextOptions) => ReturnType<typeof newPage>;
 
 /** A page on which every error is one of the test: `errors` is to stay empty. */
 export async function newPage(

@@ -28,7 +28,7 @@ export function frozen({ machine, planning, state, history }: Snapshot): Snapsho
     .replaceAll(state.status.socketDir, "/run/linkfence")
     .replaceAll(state.status.stateDir, "/var/lib/linkfence")
     .replaceAll(/"\d{4}-\d\d-\d\dT[\d:.]+Z"/g, JSON.stringify(new Date(FROZEN_START).toISOString()))
-    .replaceAll(/"(pid|uid|gid)":\d+/g, '"$1":1000');
+    .replaceAll(/"(pid|uid|gid)":\d+/g, '"$1":4711');
   return { ...JSON.parse(text), machine, history: frozenHistory(history, state.status.socketDir) };
 }
 
@@ -38,7 +38,7 @@ function frozenHistory(history: readonly PageEvent[], socketDir: string): PageEv
     time += event.event === "fence" && event.step !== "sbr" ? STEP : PAUSE;
     const text = JSON.stringify({ ...event, time: new Date(time).toISOString() })
       .replaceAll(socketDir, "/run/linkfence")
-      .replaceAll(/"(pid|uid|gid)":\d+/g, '"$1":1000');
+      .replaceAll(/"(pid|uid|gid)":\d+/g, '"$1":4711');
     return JSON.parse(text) as PageEvent;
   });
 }

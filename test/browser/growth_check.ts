@@ -4,7 +4,7 @@ import type { Page } from "playwright-core";
 import { residentOf } from "../../bench/process_usage.js";
 import { LINK_DISABLE } from "../../src/machine/part.js";
 import { Guest } from "../serving/guest.js";
-import { launchBrowser, newPage } from "./browser.js";
+import { browserForTests } from "./browser.js";
 import { openPage, type ServedPage, servePage, socketOf } from "./served_page.js";
 
 /** More than page and server keep, so that from then on each new one takes the place of an old one. */
@@ -13,13 +13,13 @@ const EVENTS = 1000;
 /** What may have been added by chance: nodes, listeners, and bytes of the page's and of the server's memory. */
 const MOST = { nodes: 100, listeners: 20, heap: 1 << 20, server: 24 << 20 };
 
+const newPage = browserForTests();
+
 type Size = Record<keyof typeof MOST, number>;
 
 test(`a page that is left open and its server are no larger after ${EVENTS} events`, async (t) => {
-  const browser = await launchBrowser();
-  t.after(() => browser.close());
   const served = await servePage(t, "sequoia", "vm1=GPU0,GPU1", "vm2=GPU2");
-  const { page, errors } = await newPage(browser);
+  const { page, errors } = await newPage();
   await openPage(page, served.url);
   await happen(served, FILLING);
   const before = await sizeOf(page, served);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import type { Browser, Page } from "playwright-core";
-import { launchBrowser, newPage } from "./browser.js";
+import { test } from "node:test";
+import type { Page } from "playwright-core";
+import { browserForTests } from "./browser.js";
 import { openPage, servePage } from "./served_page.js";
 
 /** What can be reached with Tab. Of radio buttons that belong together one can, and of what is folded up nothing. */
@@ -20,20 +20,15 @@ interface Stop {
   seen: boolean;
 }
 
-let browser: Browser;
-before(async () => {
-  browser = await launchBrowser();
-});
-after(() => browser.close());
+const newPage = browserForTests();
 
 for (const [screen, options] of Object.entries({
   "a desk": {},
   "a phone": { viewport: { width: 360, height: 740 } },
-  "a dark desk": { colorScheme: "dark" as const },
 })) {
   test(`on ${screen} Tab gets to everything, in the order in which it is read, and out again`, async (t) => {
     const { url } = await servePage(t, "sequoia", "vm1=GPU0,GPU1", "vm2=GPU2");
-    const { page } = await newPage(browser, { reducedMotion: "reduce", ...options });
+    const { page } = await newPage({ reducedMotion: "reduce", ...options });
     await openPage(page, url);
     const stops = await walk(page, "Tab");
     const places = stops.map(({ place }) => place);

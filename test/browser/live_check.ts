@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import type { Browser, Page } from "playwright-core";
+import { test } from "node:test";
+import type { Page } from "playwright-core";
 import { VfioUserClient } from "../../src/vfio-user/index.js";
-import { launchBrowser, newPage } from "./browser.js";
+import { browserForTests } from "./browser.js";
 import { distribution } from "./distribution.js";
 import { openPage, servePage, socketOf } from "./served_page.js";
 
@@ -12,16 +12,12 @@ const OVER = "reset and fenced";
 /** From the end of a reset, as its client sees it, until the page shows it, in milliseconds. */
 const MOST = 200;
 
-let browser: Browser;
-before(async () => {
-  browser = await launchBrowser();
-});
-after(() => browser.close());
+const newPage = browserForTests();
 
 // The median: one that a busy machine has delayed says nothing of the page.
 test(`a reset is in the page ${MOST} ms after its client has its answer`, async (t) => {
   const served = await servePage(t, "sequoia", "vm1=GPU0,GPU1", "vm2=GPU2");
-  const { page, errors } = await newPage(browser);
+  const { page, errors } = await newPage();
   await openPage(page, served.url);
   const client = new VfioUserClient(socketOf(served, "GPU2"));
   t.after(() => client.close());

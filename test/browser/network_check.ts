@@ -1,15 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { launchBrowser, newPage } from "./browser.js";
+import { browserForTests } from "./browser.js";
 import { unfold } from "./reflow.js";
 import { openPage, servePage } from "./served_page.js";
+
+const newPage = browserForTests();
 
 // The browser knows no name and no address but this machine's, so whatever asked somebody else would fail as well.
 test("the page asks nobody but its server, and breaks no rule of its own policy", async (t) => {
   const { url, server } = await servePage(t, "sequoia", "vm1=GPU0,GPU1", "vm2=GPU2");
-  const browser = await launchBrowser();
-  t.after(() => browser.close());
-  const { page, errors } = await newPage(browser);
+  const { page, errors } = await newPage();
   const asked: string[] = [];
   page.on("request", (request) => asked.push(request.url()));
   await page.addInitScript(() => {

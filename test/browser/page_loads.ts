@@ -2,10 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import type { Browser } from "playwright-core";
 import { writeCapture } from "../../src/machine/capture.js";
 import { boardsOf } from "../made_up_boards.js";
-import { newPage } from "./browser.js";
+import type { OpenPage } from "./browser.js";
 import { openPage, readyAfter, servePage } from "./served_page.js";
 
 /** Serves the page of six GPUs. @returns where */
@@ -24,8 +23,8 @@ export async function largePage(t: Pick<TestContext, "after">): Promise<string> 
 }
 
 /** Loads a page again and again in one browser. @returns milliseconds from each navigation to the machine shown */
-export async function pageLoads(browser: Browser, url: string, rounds: number): Promise<number[]> {
-  const { page } = await newPage(browser);
+export async function pageLoads(open: OpenPage, url: string, rounds: number): Promise<number[]> {
+  const { page } = await open();
   const times: number[] = [];
   for (let round = 0; round < rounds; round++) {
     await openPage(page, url);

@@ -1,13 +1,12 @@
 import assert from "node:assert/strict";
-import { after, before, type TestContext, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import type { Browser, BrowserContextOptions, Page } from "playwright-core";
+import { type TestContext, test } from "node:test";
+import type { BrowserContextOptions, Page } from "playwright-core";
 import { LINK_DISABLE } from "../../src/machine/part.js";
 import type { Snapshot } from "../../src/web/snapshot.js";
 import { Guest } from "../serving/guest.js";
-import { launchBrowser, newPage } from "./browser.js";
+import { browserForTests } from "./browser.js";
 import { FROZEN_NOW, frozen, snapshotAt } from "./frozen_snapshot.js";
-import { assertLooksAs } from "./reference_picture.js";
+import { assertLooksAs, assertLooksAsInDocs } from "./reference_picture.js";
 import { scriptSite } from "./scripted_site.js";
 import { openPage, servePage, socketOf } from "./served_page.js";
 
@@ -15,25 +14,33 @@ const DESK = { viewport: { width: 1280, height: 900 } };
 const PHONE = { viewport: { width: 360, height: 740 } };
 const LIGHT = { colorScheme: "light" } as const;
 const DARK = { colorScheme: "dark" } as const;
-const DOCS = fileURLToPath(new URL("../../docs", import.meta.url));
 
-let browser: Browser;
-before(async () => {
-  browser = await launchBrowser();
-});
-after(() => browser.close());
+const newPage = browserForTests();
 
 test("the page of sequoia, with a guest in one of its GPUs", async (t) => {
   const snapshot = await snapshotWithGuest(t, "sequoia", ["vm1=GPU0,GPU1", "vm2=GPU2"], "GPU2");
   const looks = (name: string, options: BrowserContextOptions) => looksAs(t, `page-sequoia-${name}`, snapshot, options);
   await looks("light", { ...DESK, ...LIGHT });
-  await looks("dark", { ...DESK, ...DARK });
   await looks("phone", { ...PHONE, ...LIGHT });
-  await looks("forced-colours", { ...DESK, forcedColors: "active" });
-  await t.test("the README's picture", async () => {
-    const page = await opened(t, snapshot, { viewport: { width: 1200, height: 1300 }, ...LIGHT });
-    assertLooksAs("page", await page.screenshot(), DOCS);
-    await page.context().close();
+  const part = async (what: string, options: BrowserContextOptions, look: (page: Page) => Promise<void>) => {
+    await t.test(what, async () => {
+      const page = await opened(t, snapshot, options);
+      await look(page);
+      await page.context().close();
+    });
+  };
+  await part("in forced colours", { ...DESK, forcedColors: "active" }, async (page) => {
+    await page.getByRole("link", { name: "Timeline" }).click();
+    assertLooksAs("page-sequoia-forced-colours", await page.screenshot());
+  });
+  // So high that the bar above is not over the plan.
+  await part("a plan", { viewport: { width: 1280, height: 8000 }, ...LIGHT }, async (page) => {
+    await page.getByLabel("Owner of GPU3").selectOption("vm2");
+    await page.getByLabel("Owner of GPU1").selectOption("host");
+    assertLooksAs("page-sequoia-plan", await page.locator("#plan").screenshot());
+  });
+  await part("the README's picture", { viewport: { width: 1200, height: 1180 }, ...LIGHT }, async (page) => {
+    assertLooksAsInDocs("page", await page.screenshot());
   });
 });
 
@@ -81,7 +88,7 @@ async function looksAs(
 /** The page as it always is at this moment. */
 async function opened(t: TestContext, snapshot: Snapshot, options: BrowserContextOptions): Promise<Page> {
   const { url } = await scriptSite(t, snapshot);
-  const { page, errors } = await newPage(browser, { timezoneId: "UTC", reducedMotion: "reduce", ...options });
+  const { page, errors } = await newPage({ timezoneId: "UTC", reducedMotion: "reduce", ...options });
   await page.clock.setFixedTime(FROZEN_NOW);
   await openPage(page, url);
   assert.deepEqual(errors, []);

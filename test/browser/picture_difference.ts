@@ -13,7 +13,6 @@ const SQUARE = 16;
  * drawn in 3; a letter that is another one differs in 32, a label that has moved by one pixel in 35.
  */
 const MOST_IN_SQUARE = 12;
-/** Colours are kept to so many steps of 256, which halves the files. */
 const KEPT_STEP = 8;
 
 /** How two pictures differ; undefined when they count as the same. */
@@ -38,12 +37,15 @@ export function pictureDifference(actual: Buffer, expected: Buffer): PictureDiff
   return { reason: `${worst} pixels differ in a square of ${SQUARE}`, marked: PNG.sync.write(marked) };
 }
 
-/** The same picture in fewer colours and bytes. */
-export function forKeeping(picture: Buffer): Buffer {
+/**
+ * The same picture in fewer bytes.
+ * @param step colours are kept to so many steps of 256, which halves the bytes
+ */
+export function forKeeping(picture: Buffer, step = KEPT_STEP): Buffer {
   const png = PNG.sync.read(picture);
   for (let at = 0; at < png.data.length; at++) {
     const value = png.data[at] ?? 0;
-    if (at % 4 !== 3) png.data[at] = Math.min(255, Math.round(value / KEPT_STEP) * KEPT_STEP);
+    if (at % 4 !== 3) png.data[at] = Math.min(255, Math.round(value / step) * step);
   }
   return PNG.sync.write(png, { colorType: 2, filterType: 0, deflateLevel: 9, deflateStrategy: 0 });
 }

@@ -6,17 +6,24 @@ import { fileURLToPath } from "node:url";
 import { forKeeping, pictureDifference } from "./picture_difference.js";
 
 const FOLDER = fileURLToPath(new URL("reference", import.meta.url));
+const DOCS = fileURLToPath(new URL("../../docs", import.meta.url));
 /** Whether the pictures are made anew, as `npm run check:page -- --update` has it, instead of compared. */
 const UPDATE = process.env.LINKFENCE_UPDATE_PICTURES === "1";
 
-/**
- * Checks that a screenshot looks as the picture that is kept does; what it is and how it differs is written where it does not.
- * @param name of the picture, without `.png`
- */
-export function assertLooksAs(name: string, screenshot: Buffer, folder = FOLDER): void {
-  const reference = join(folder, `${name}.png`);
+/** Checks that a screenshot looks as `reference/NAME.png` does; what it is and how it differs is written where it does not. */
+export function assertLooksAs(name: string, screenshot: Buffer): void {
+  compare(name, screenshot, join(FOLDER, `${name}.png`));
+}
+
+/** The same for `docs/NAME.png`, which is kept in all its colours, for people look at it. */
+export function assertLooksAsInDocs(name: string, screenshot: Buffer): void {
+  compare(name, screenshot, join(DOCS, `${name}.png`), 1);
+}
+
+/** @param step see {@link forKeeping} */
+function compare(name: string, screenshot: Buffer, reference: string, step?: number): void {
   if (UPDATE) {
-    update(reference, screenshot);
+    update(reference, screenshot, step);
     return;
   }
   assert.ok(existsSync(reference), `${reference} is not there: npm run check:page -- --update`);
@@ -30,8 +37,8 @@ export function assertLooksAs(name: string, screenshot: Buffer, folder = FOLDER)
 }
 
 /** A picture that has not changed keeps its bytes. */
-function update(reference: string, screenshot: Buffer): void {
+function update(reference: string, screenshot: Buffer, step?: number): void {
   if (existsSync(reference) && pictureDifference(screenshot, readFileSync(reference)) === undefined) return;
-  writeFileSync(reference, forKeeping(screenshot));
+  writeFileSync(reference, forKeeping(screenshot, step));
   console.log(`written: ${reference}`);
 }

@@ -1,18 +1,14 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import type { Browser, Page } from "playwright-core";
-import { launchBrowser, newPage } from "./browser.js";
+import { test } from "node:test";
+import type { Page } from "playwright-core";
+import { browserForTests } from "./browser.js";
 import { openPage, servePage } from "./served_page.js";
 
-let browser: Browser;
-before(async () => {
-  browser = await launchBrowser();
-});
-after(() => browser.close());
+const newPage = browserForTests();
 
 test("who hears the page finds its parts by landmarks, headings and names", async (t) => {
   const { url } = await servePage(t, "sequoia", "vm1=GPU0,GPU1", "vm2=GPU2");
-  const { page } = await newPage(browser);
+  const { page } = await newPage();
   await openPage(page, url);
 
   const spoken = await page.locator("body").ariaSnapshot();

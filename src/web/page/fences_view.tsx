@@ -109,7 +109,7 @@ function FenceTable({ gpus, owners }: { gpus: readonly FencedGpu[]; owners: read
             </td>
             <td>{fence.actual.linksUp === null ? "not known" : numberRuns(fence.actual.linksUp) || "none"}</td>
             <td class="mono">{fence.expected.disableMask ?? "–"}</td>
-            <td class="mono">
+            <td>
               <MaskRead {...fence} />
             </td>
           </tr>
@@ -137,11 +137,11 @@ function LinksCut({ expected, actual }: Fence) {
 
 function MaskRead({ expected, actual }: Fence) {
   if (actual.disableMask === null) return <>–</>;
-  const more = expected.disableMask !== null && actual.disableMask !== expected.disableMask ? " (differs)" : "";
+  const differs = expected.disableMask !== null && actual.disableMask !== expected.disableMask;
   return (
     <>
-      {actual.disableMask}
-      {more}
+      <span class="mono">{actual.disableMask}</span>
+      {differs && " (differs)"}
     </>
   );
 }

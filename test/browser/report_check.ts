@@ -1,28 +1,25 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { after, before, describe, test } from "node:test";
-import type { Browser, BrowserContextOptions } from "playwright-core";
+import { before, describe, test } from "node:test";
+import type { BrowserContextOptions } from "playwright-core";
 import { linkfence, scratchFolder } from "../cli/linkfence.js";
 import { htmlOutline } from "../html_outline.js";
-import { launchBrowser, NO_BROWSER, newPage } from "./browser.js";
+import { assertAccessible } from "./axe.js";
+import { browserForTests } from "./browser.js";
+import { assertLooksAs } from "./reference_picture.js";
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PHONE = { width: 360, height: 740 };
 const VIEWS: [string, BrowserContextOptions][] = [
   ["light", {}],
-  ["dark", { colorScheme: "dark" }],
-  ["a phone, light", { viewport: PHONE }],
   ["a phone, dark", { viewport: PHONE, colorScheme: "dark" }],
 ];
 
-describe("the report in a browser", { skip: NO_BROWSER }, () => {
+describe("the report in a browser", () => {
+  const newPage = browserForTests();
   const folder = scratchFolder();
-  let browser: Browser;
   let file: string;
 
   before(async () => {
-    browser = await launchBrowser();
     const capture = folder.path("fenced.json");
     const machine = ["--machine", "sequoia"];
     await linkfence("fence", ...machine, "--assign", "vm1=GPU0,GPU1", "--assign", "vm2=GPU2", "--out", capture);
@@ -30,18 +27,12 @@ describe("the report in a browser", { skip: NO_BROWSER }, () => {
     const assign = ["vm1=GPU0", "vm2=GPU1", "vm3=GPU3"].flatMap((one) => ["--assign", one]);
     await linkfence("audit", "--capture", capture, ...assign, "--format", "html", "--out", file);
   });
-  after(() => browser.close());
 
   for (const [name, options] of VIEWS) {
     test(`has nothing that keeps people out, and fits: ${name}`, async () => {
-      const { page, errors } = await newPage(browser, options);
+      const { page, errors } = await newPage(options);
       await page.goto(`file://${file}`);
-      await page.evaluate(AXE);
-      const violations = await page.evaluate(async () => {
-        const { axe } = globalThis as unknown as { axe: { run(): Promise<{ violations: { id: string }[] }> } };
-        return (await axe.run()).violations;
-      });
-      assert.deepEqual(violations, []);
+      await assertAccessible(page);
       const { beside, paper } = (await page.evaluate(`({
         beside: document.documentElement.scrollWidth - innerWidth,
         paper: getComputedStyle(document.body).backgroundColor,
@@ -54,7 +45,7 @@ describe("the report in a browser", { skip: NO_BROWSER }, () => {
   }
 
   test("the browser reads the elements that are written, and mends nothing", async () => {
-    const { page } = await newPage(browser);
+    const { page } = await newPage();
     await page.goto(`file://${file}`);
     const seen = await page.evaluate(`(() => {
       const outline = [];
@@ -70,8 +61,17 @@ describe("the report in a browser", { skip: NO_BROWSER }, () => {
     await page.context().close();
   });
 
+  test("looks as it always does", async () => {
+    const always = folder.file("always.html", frozen(readFileSync(file, "utf8")));
+    // So high that all of it is drawn.
+    const { page } = await newPage({ viewport: { width: 1280, height: 6000 } });
+    await page.goto(`file://${always}`);
+    assertLooksAs("report-sequoia", await page.locator("body").screenshot());
+    await page.context().close();
+  });
+
   test("paper is white, whatever the screen is", async () => {
-    const { page } = await newPage(browser, { colorScheme: "dark" });
+    const { page } = await newPage({ colorScheme: "dark" });
     await page.goto(`file://${file}`);
     await page.emulateMedia({ media: "print" });
     const colours = await page.evaluate(`[
@@ -83,3 +83,10 @@ describe("the report in a browser", { skip: NO_BROWSER }, () => {
     await page.context().close();
   });
 });
+
+/** The report without what is different each time: moments, and folders. */
+function frozen(html: string): string {
+  return html
+    .replaceAll(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/g, "2026-01-31 12:00:00")
+    .replaceAll(/[^\s"'<>]*linkfence-cli-[^/\s]+\//g, "");
+}

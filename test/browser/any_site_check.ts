@@ -1,14 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import type { Page } from "playwright-core";
 import { builtinMachine } from "../../src/machine/builtin.js";
 import { readPage } from "../../src/web/page_file.js";
 import { boardsOf } from "../made_up_boards.js";
 import { gpu, machineOf, to } from "../made_up_machine.js";
 import { resetsOf, snapshotOf, stateOf } from "../made_up_state.js";
 import { assertAccessible } from "./axe.js";
-import { launchBrowser, NO_BROWSER, newPage } from "./browser.js";
+import { browserForTests } from "./browser.js";
 import { scriptSite } from "./scripted_site.js";
 import { openPage } from "./served_page.js";
 
@@ -18,38 +17,16 @@ const MOST_BYTES = 150_000;
 const ASSIGNMENTS = [{ name: "vm1", members: ["0000:1a:00.0"] }];
 const MACHINE = builtinMachine("c4140");
 
-/** How many elements the page has, once it has shown what it was told. */
-async function elements(page: Page): Promise<number> {
-  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve))));
-  return page.evaluate(() => document.querySelectorAll("*").length);
-}
-
 test("the page is small", () => {
   assert.ok(gzipSync(readPage().html, { level: 9 }).length < MOST_BYTES);
 });
 
-describe("a page of any server", { skip: NO_BROWSER }, () => {
-  test("a thousand events leave it no larger than five hundred", async (t) => {
-    const site = await scriptSite(t, snapshotOf(MACHINE, ASSIGNMENTS, { history: resetsOf("GPU0", 72) }));
-    const browser = await launchBrowser();
-    t.after(() => browser.close());
-    const { page, errors } = await newPage(browser);
-    await openPage(page, site.url);
-    const before = await elements(page);
-    for (let at = 0; at < 100; at++) site.send("events", resetsOf("GPU0", 2, 505 + at * 14));
-    site.send("events", [{ number: 9999, time: new Date().toISOString(), event: "the last" }]);
-    await page.locator("#timeline td", { hasText: "the last" }).waitFor();
-    const after = await elements(page);
-    assert.ok(after < before * 1.1, `${before} elements before, ${after} after`);
-    assert.ok((await page.locator("#timeline tbody tr").count()) <= 500);
-    assert.deepEqual(errors, []);
-  });
+describe("a page of any server", () => {
+  const newPage = browserForTests();
 
   test("events alone draw no picture again, and links do", async (t) => {
     const site = await scriptSite(t, snapshotOf(MACHINE, ASSIGNMENTS));
-    const browser = await launchBrowser();
-    t.after(() => browser.close());
-    const { page } = await newPage(browser);
+    const { page } = await newPage();
     await openPage(page, site.url);
     const svg = page.locator("#picture svg");
     const mark = () => svg.evaluate((element) => element.setAttribute("data-mark", ""));
@@ -72,9 +49,7 @@ describe("a page of any server", { skip: NO_BROWSER }, () => {
 
   test("a server that cannot look makes everything stale until it can", async (t) => {
     const site = await scriptSite(t, snapshotOf(MACHINE, ASSIGNMENTS, { state: stateOf(MACHINE, ASSIGNMENTS) }));
-    const browser = await launchBrowser();
-    t.after(() => browser.close());
-    const { page, errors } = await newPage(browser);
+    const { page, errors } = await newPage();
     await openPage(page, site.url);
     await page.locator("table.fences .tag.good").first().waitFor();
     site.send("blind", { why: "the worker does not answer" });
@@ -90,9 +65,7 @@ describe("a page of any server", { skip: NO_BROWSER }, () => {
 
   test("what the page does not understand is not taken for what is", async (t) => {
     const site = await scriptSite(t, snapshotOf(MACHINE, ASSIGNMENTS));
-    const browser = await launchBrowser();
-    t.after(() => browser.close());
-    const { page } = await newPage(browser);
+    const { page } = await newPage();
     await openPage(page, site.url);
     site.send("state", {} as never);
     await page.locator(".lost", { hasText: "load the page again" }).waitFor();
@@ -100,9 +73,7 @@ describe("a page of any server", { skip: NO_BROWSER }, () => {
 
   test("where there is no clipboard the old way copies", async (t) => {
     const site = await scriptSite(t, snapshotOf(MACHINE, ASSIGNMENTS));
-    const browser = await launchBrowser();
-    t.after(() => browser.close());
-    const { page } = await newPage(browser);
+    const { page } = await newPage();
     await page.addInitScript(() => {
       Object.defineProperty(navigator, "clipboard", { value: undefined });
       document.addEventListener("copy", () => {
@@ -133,10 +104,8 @@ describe("a page of any server", { skip: NO_BROWSER }, () => {
       const assignments = owned.length === 0 ? [] : [{ name: "a".repeat(64), members: owned }];
       const history = machine.gpus.slice(0, 20).flatMap(({ name }, index) => resetsOf(name, 1, 1 + index * 7));
       const site = await scriptSite(t, snapshotOf(machine, assignments, { history }));
-      const browser = await launchBrowser();
-      t.after(() => browser.close());
       for (const width of [1280, 360]) {
-        const { page, errors } = await newPage(browser, { viewport: { width, height: 800 } });
+        const { page, errors } = await newPage({ viewport: { width, height: 800 } });
         await openPage(page, site.url);
         await assertAccessible(page);
         const [wide, room] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);

@@ -1,38 +1,32 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
-import type { Browser, Page } from "playwright-core";
+import { describe, test } from "node:test";
+import type { BrowserContextOptions, Page } from "playwright-core";
 import { writeCapture } from "../../src/machine/capture.js";
 import { VfioUserClient } from "../../src/vfio-user/index.js";
 import { linkfence } from "../cli/linkfence.js";
 import type { StatusJson } from "../cli/serving_process.js";
 import { boardsOf } from "../made_up_boards.js";
-import { launchBrowser, NO_BROWSER, newPage } from "./browser.js";
+import { assertAccessible } from "./axe.js";
+import { browserForTests } from "./browser.js";
 import { openPage, type ServedPage, servePage } from "./served_page.js";
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** Nothing scrolls here while something is dragged. */
 const TALL = { viewport: { width: 1280, height: 2400 } };
 
-describe("plan mode", { skip: NO_BROWSER }, () => {
-  let browser: Browser;
-  before(async () => {
-    browser = await launchBrowser();
-  });
-  after(() => browser.close());
+describe("plan mode", () => {
+  const newPage = browserForTests();
 
   /** A page at a server of this machine. */
   async function planned(
     t: Parameters<typeof servePage>[0],
     [machine, ...assign]: [string, ...string[]],
-    options: Parameters<typeof newPage>[1] = {},
+    options: BrowserContextOptions = {},
   ): Promise<{ page: Page; served: ServedPage; errors: string[] }> {
     const served = await servePage(t, machine, ...assign);
-    const { page, errors } = await newPage(browser, options);
+    const { page, errors } = await newPage(options);
     t.after(() => page.context().close());
     await openPage(page, served.url);
     return { page, served, errors };
@@ -207,17 +201,17 @@ describe("plan mode", { skip: NO_BROWSER }, () => {
   test("is accessible in light and dark and on a phone, and no wider than the screen", async (t) => {
     const served = await servePage(t, "sequoia", "vm1=GPU0,GPU1", "vm2=GPU2");
     for (const options of [{}, { colorScheme: "dark" }, { viewport: { width: 360, height: 740 } }] as const) {
-      const { page } = await newPage(browser, options);
+      const { page } = await newPage(options);
       await openPage(page, served.url);
       await page.getByLabel("Owner of GPU2").selectOption("vm1");
       await page.getByLabel("Name", { exact: true }).fill("-");
       await page.getByRole("button", { name: "Add" }).click();
-      assert.deepEqual(await violations(page), [], JSON.stringify(options));
+      await assertAccessible(page);
       const widths = (await page.evaluate("[innerWidth, document.querySelector('.plan').scrollWidth]")) as number[];
       assert.ok((widths[1] ?? 0) <= (widths[0] ?? 0), `${widths}`);
       await page.getByLabel("Token shown at start").fill("x");
       await page.getByRole("button", { name: /Apply plan/ }).click();
-      assert.deepEqual(await violations(page), [], JSON.stringify(options));
+      await assertAccessible(page);
       await page.context().close();
     }
   });
@@ -255,15 +249,6 @@ async function masks(page: Page): Promise<string[]> {
       ]),
     );
   return cards.sort().map(([, mask]) => mask ?? "");
-}
-
-async function violations(page: Page): Promise<unknown[]> {
-  // Not as a script of the page's, which its policy would not let in.
-  await page.evaluate(AXE);
-  const found = (await page.evaluate("axe.run('#plan')")) as {
-    violations: { id: string; nodes: { html: string }[] }[];
-  };
-  return found.violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]);
 }
 
 async function statusOf({ socketDir }: ServedPage): Promise<StatusJson> {

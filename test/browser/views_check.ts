@@ -2,20 +2,12 @@ import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import type { Browser, Page } from "playwright-core";
+import type { Page } from "playwright-core";
 import { LINK_DISABLE } from "../../src/machine/part.js";
 import { VfioUserClient } from "../../src/vfio-user/index.js";
 import { assertAccessible } from "./axe.js";
-import { launchBrowser, NO_BROWSER, newPage } from "./browser.js";
+import { browserForTests } from "./browser.js";
 import { openPage, type ServedPage, servePage, servePageOn } from "./served_page.js";
-
-/** Light and dark, on a desk and on a phone. */
-const SCREENS = {
-  light: { colorScheme: "light" },
-  dark: { colorScheme: "dark" },
-  "light phone": { colorScheme: "light", viewport: { width: 360, height: 740 } },
-  "dark phone": { colorScheme: "dark", viewport: { width: 360, height: 740 } },
-} as const;
 
 /** The socket of a function whose file begins so. */
 function socketOf({ socketDir }: ServedPage, name: string): string {
@@ -28,12 +20,12 @@ function fence(page: Page, gpu: string): Promise<string[]> {
   return row.getByRole("cell").allInnerTexts();
 }
 
-describe("the page", { skip: NO_BROWSER }, () => {
+describe("the page", () => {
+  const newPage = browserForTests();
+
   test("shows in every part what is, and follows what happens", async (t) => {
     const served = await servePage(t, "sequoia", "vm1=GPU0,GPU1", "vm2=GPU2");
-    const browser = await launchBrowser();
-    t.after(() => browser.close());
-    const { page, errors } = await newPage(browser);
+    const { page, errors } = await newPage();
     await openPage(page, served.url);
 
     await t.test("the machine and its state are said in words, in the title too", async () => {
@@ -105,9 +97,7 @@ describe("the page", { skip: NO_BROWSER }, () => {
 
   test("keys get to every part, and past what is above it", async (t) => {
     const { url } = await servePage(t, "c4140", "vm1=GPU0");
-    const browser = await launchBrowser();
-    t.after(() => browser.close());
-    const { page } = await newPage(browser);
+    const { page } = await newPage();
     await openPage(page, url);
     await page.keyboard.press("Tab");
     assert.equal(await page.evaluate(() => document.activeElement?.textContent), "Skip to the content");
@@ -120,33 +110,9 @@ describe("the page", { skip: NO_BROWSER }, () => {
     });
   });
 
-  test("nobody is left out, in light or dark, on a desk or on a phone", async (t) => {
-    const served = await servePage(t, "c4140", "vm1=GPU0");
-    const browser = await launchBrowser();
-    t.after(() => browser.close());
-    for (const [name, screen] of Object.entries(SCREENS)) {
-      await t.test(name, async () => {
-        const { page, errors } = await newPage(browser, screen);
-        await openPage(page, served.url);
-        const client = new VfioUserClient(socketOf(served, "GPU0"));
-        client.close();
-        await page
-          .locator("#timeline tbody tr", { hasText: /disconnected/ })
-          .first()
-          .waitFor();
-        await assertAccessible(page);
-        const [wide, room] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-        assert.equal(wide, room, "the page scrolls sideways");
-        assert.deepEqual(errors, []);
-      });
-    }
-  });
-
   test("a server that is killed leaves nothing that looks live, and is found again", async (t) => {
     const first = await servePage(t, "redbud", "vm1=GPU0");
-    const browser: Browser = await launchBrowser();
-    t.after(() => browser.close());
-    const { page } = await newPage(browser);
+    const { page } = await newPage();
     await openPage(page, first.url);
     await page.locator(".tag.good").first().waitFor();
     await first.server.end("SIGKILL");
