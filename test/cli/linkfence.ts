@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
+import { runHere } from "./run_here.js";
 
 /** The command line as it is installed. */
 export const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
@@ -21,7 +22,8 @@ export interface Run {
 }
 
 /** As systemd would name it to its unit: what is on this host's own ledger is no matter of the tests. */
-export const ENVIRONMENT = { ...process.env, STATE_DIRECTORY: "/nonexistent/linkfence" };
+process.env.STATE_DIRECTORY = "/nonexistent/linkfence";
+export const ENVIRONMENT = { ...process.env };
 
 /** Runs a program to its end, with this on its standard input. */
 export function run(program: string, args: readonly string[], input: string | Uint8Array = ""): Promise<Run> {
@@ -44,9 +46,14 @@ export function run(program: string, args: readonly string[], input: string | Ui
   });
 }
 
-/** Runs `linkfence` with these arguments. */
-export function linkfence(...args: string[]): Promise<Run> {
+/** Runs `linkfence` with these arguments, in a process of its own. */
+export function linkfenceProcess(...args: string[]): Promise<Run> {
   return run(process.execPath, [MAIN, ...args]);
+}
+
+/** Runs `linkfence` with these arguments in this process: for commands that come to their end by themselves. */
+export function linkfence(...args: string[]): Promise<Run> {
+  return runHere(MAIN, args);
 }
 
 /** What standard output is when the command ends with the given exit code; anything on standard error fails the test. */

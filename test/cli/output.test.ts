@@ -7,7 +7,7 @@ import { stripVTControlCharacters } from "node:util";
 import { parseTopoMatrix } from "../../src/machine/nvidia_smi/topo.js";
 import { conforming, json } from "./json_schema.js";
 import type { AuditJson, FenceJson, TopoJson } from "./json_shapes.js";
-import { linkfence, MAIN, printed, refused, run, scratchFolder } from "./linkfence.js";
+import { linkfence, linkfenceProcess, MAIN, printed, refused, run, scratchFolder } from "./linkfence.js";
 import { ServingProcess } from "./serving_process.js";
 
 const folder = scratchFolder();
@@ -166,7 +166,9 @@ describe("standard output", { concurrency: 4 }, () => {
   ];
   for (const args of texts) {
     test(`${args.join(" ")} has no colours where no terminal is, nor blanks at the ends of lines`, async () => {
-      const { stdout, status } = await linkfence(...args);
+      const process = await linkfenceProcess(...args);
+      assert.deepEqual(await linkfence(...args), process, "what other tests go by is what a process prints");
+      const { stdout, status } = process;
       assert.ok(status === 0 || status === 1);
       assert.ok(stdout.length > 100);
       assert.ok(!stdout.includes("\x1b"));
