@@ -5,10 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
+import { PROJECT } from "../project_folder.js";
 import { runHere } from "./run_here.js";
 
 /** The command line as it is installed. */
-export const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+export const MAIN = join(PROJECT, "dist/cli/main.js");
 if (!existsSync(MAIN)) throw new Error("dist/cli/main.js is not there: npm run build first");
 
 /** A run that takes longer hangs. Not a measure of speed: other tests run beside it. */

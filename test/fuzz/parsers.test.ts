@@ -4,7 +4,7 @@ import { mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { PROJECT } from "../project_folder.js";
 import { CheckedRun } from "./parsers/checked_run.js";
 import { checkGrowth, GrowthFinding, grownPair } from "./parsers/growth.js";
 import { corpus } from "./parsers/samples.js";
@@ -36,7 +36,7 @@ describe("the corpus of the parsers' fuzzer", () => {
 
 /** Runs the fuzzer as it is called. */
 function fuzzParsers(...args: string[]): Promise<{ status: number | null; output: string }> {
-  const script = fileURLToPath(new URL("../../scripts/fuzz-parsers.mjs", import.meta.url));
+  const script = join(PROJECT, "scripts/fuzz-parsers.mjs");
   const child = spawn(process.execPath, [script, ...args], { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {

@@ -10,7 +10,7 @@ import { RawClient } from "./raw_client.js";
 const [path = ""] = process.argv.slice(2);
 const errors: string[] = [];
 const server = await startServer({
-  module: new URL("./test_device.ts", import.meta.url),
+  module: new URL("./test_device.js", import.meta.url),
   data: [path],
   onEvent: (event) => event.kind === "error" && errors.push(event.message.split("\n")[0] ?? ""),
 });
