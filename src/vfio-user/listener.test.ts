@@ -18,6 +18,7 @@ import { after, afterEach, beforeEach, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { whileFailing } from "../../test/failing_call.js";
+import { runs } from "../../test/runs.js";
 import { openFiles } from "../../test/vfio_user/open_files.js";
 import { acceptUnix, connectUnix, LOCK_EX, listenUnix, OsError, openFile, tryLock } from "../os/index.js";
 import type { VfioDevice } from "../vfio/index.js";
@@ -131,7 +132,7 @@ test("a lock file that leads elsewhere is not followed", () => {
 });
 
 test("of two servers that find the same socket left behind in the same instant one gets it, and can be connected to", async () => {
-  const rounds = 200;
+  const rounds = runs(50);
   const shared = new Int32Array(new SharedArrayBuffer(16));
   const code = `
     (async () => {

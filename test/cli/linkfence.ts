@@ -52,7 +52,7 @@ export function linkfenceProcess(...args: string[]): Promise<Run> {
   return run(process.execPath, [MAIN, ...args]);
 }
 
-/** Runs `linkfence` with these arguments in this process: for commands that come to their end by themselves. */
+/** Runs `linkfence` with these arguments in this process: for commands that are to come to their end by themselves. */
 export function linkfence(...args: string[]): Promise<Run> {
   return runHere(MAIN, args);
 }

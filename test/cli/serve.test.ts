@@ -277,7 +277,7 @@ describe("what serve refuses", { concurrency: 4 }, () => {
   for (const [at, [what, args, names]] of REFUSED.entries()) {
     test(`${what} is refused, and nothing is left behind`, async () => {
       const { sockets, state, options } = directories(`no${at}`);
-      assert.match(refused(await linkfenceProcess("serve", ...options, ...args), what), names);
+      assert.match(refused(await linkfence("serve", ...options, ...args), what), names);
       assert.deepEqual([existsSync(sockets), existsSync(state)], [false, false]);
     });
   }
@@ -292,7 +292,7 @@ describe("what serve refuses", { concurrency: 4 }, () => {
         const good = folder.path(`good${option}${at}`);
         const other = option === "--socket-dir" ? "--state-dir" : "--socket-dir";
         const args = ["serve", ...SEQUOIA, ...ASSIGN, option, bad, other, good];
-        assert.match(refused(await linkfenceProcess(...args), what), names);
+        assert.match(refused(await linkfence(...args), what), names);
         assert.equal(existsSync(good), false);
       });
     }
@@ -301,7 +301,7 @@ describe("what serve refuses", { concurrency: 4 }, () => {
   test("a directory whose sockets would have paths that are too long is refused, with what to do", async () => {
     const long = folder.path("x".repeat(80));
     const args = ["serve", ...SEQUOIA, ...ASSIGN, "--socket-dir", long, "--state-dir", folder.path("long")];
-    assert.match(refused(await linkfenceProcess(...args), "long"), /107.*shorter/);
+    assert.match(refused(await linkfence(...args), "long"), /107.*shorter/);
     assert.deepEqual([existsSync(long), existsSync(folder.path("long"))], [false, false]);
   });
 
@@ -311,7 +311,7 @@ describe("what serve refuses", { concurrency: 4 }, () => {
       mkdirSync(sockets, { mode: 0o700 });
       folder.file(`way-${name.slice(0, 3)}/${name}`, "mine");
       const args = ["serve", ...SEQUOIA, ...ASSIGN, "--socket-dir", sockets, "--state-dir", folder.path("way")];
-      assert.match(refused(await linkfenceProcess(...args), name), /in the way; remove it/);
+      assert.match(refused(await linkfence(...args), name), /in the way; remove it/);
       assert.deepEqual([names(sockets), existsSync(folder.path("way"))], [[name], false]);
     }
   });
@@ -330,7 +330,7 @@ describe("what serve refuses", { concurrency: 4 }, () => {
       mkdirSync(state, { recursive: true, mode: 0o700 });
       folder.file("strange/ledger.json", text);
       const args = ["serve", ...SEQUOIA, ...ASSIGN, "--socket-dir", folder.path("run"), "--state-dir", state];
-      assert.match(refused(await linkfenceProcess(...args), text), says);
+      assert.match(refused(await linkfence(...args), text), says);
       assert.equal(readFileSync(join(state, "ledger.json"), "utf8"), text);
       assert.deepEqual([existsSync(folder.path("run")), names(state)], [false, ["ledger.json"]]);
     }

@@ -24,7 +24,7 @@ try {
   closeSync(fillers.pop() ?? -1);
 }
 const client = new RawClient(path, false);
-await sleep(250);
+for (const end = Date.now() + 20_000; errors.length === 0 && Date.now() < end; ) await sleep(10);
 for (const filler of fillers) closeSync(filler);
 const reply = client.request(Command.VERSION, new Uint8Array(4));
 console.log(JSON.stringify({ errors, answer: reply?.error }));
