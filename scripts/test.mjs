@@ -16,7 +16,7 @@ const files = ["src", "test", "scripts"]
       relative(root, join(entry.parentPath ?? entry.path, entry.name)),
     ),
   )
-  .filter((file) => /\.test\.(ts|mjs)$/.test(file))
+  .filter((file) => /\.test\.(tsx?|mjs)$/.test(file))
   .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
   .sort();
 if (files.length === 0) {
@@ -30,7 +30,7 @@ const { status } = spawnSync(
     "--enable-source-maps",
     "--test",
     `--test-concurrency=${CONCURRENCY}`,
-    ...files.map((file) => (file.endsWith(".mjs") ? file : join(folder, file.replace(/\.ts$/, ".js")))),
+    ...files.map((file) => (file.endsWith(".mjs") ? file : join(folder, file.replace(/\.tsx?$/, ".js")))),
   ],
   { cwd: root, stdio: "inherit" },
 );
