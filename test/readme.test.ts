@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { missing } from "./device_tree_sample.js";
-import { PROJECT } from "./project_folder.js";
+import { PROJECT as root } from "./project_folder.js";
 
-const readme = readFileSync(join(PROJECT, "README.md"), "utf8");
+const readme = readFileSync(join(root, "README.md"), "utf8");
 
 /** The lines of all shell blocks, in order. */
 const commands = [...readme.matchAll(/^```sh\n(.*?)^```/gms)].flatMap(([, block]) => (block ?? "").trim().split("\n"));
@@ -57,7 +57,7 @@ test("every command that the README shows runs", async (t) => {
     for (const command of commands) {
       if (ELSEWHERE.includes(command)) continue;
       const skip = command.startsWith("lspci") ? missing("lspci") : false;
-      const line = command.replaceAll("npx linkfence", `"${process.execPath}" "${join(PROJECT, "dist/cli/main.js")}"`);
+      const line = command.replaceAll("npx linkfence", `"${process.execPath}" "${join(root, "dist/cli/main.js")}"`);
       if (command.startsWith("npx linkfence serve")) {
         await t.test(command, () => background.start(line, { cwd: folder, env }));
         continue;
@@ -77,12 +77,12 @@ test("every command that the README shows runs", async (t) => {
 });
 
 test("every file that the README and the architecture page name is there", () => {
-  const architecture = readFileSync(join(PROJECT, "docs/architecture.md"), "utf8");
+  const architecture = readFileSync(join(root, "docs/architecture.md"), "utf8");
   const links = [...readme.matchAll(/\]\(([^)#:]+)\)/g)].map(([, target]) => target ?? "");
   const rooms = [...architecture.matchAll(/`((?:src|scripts|test)\/[\w./-]+)`/g)].map(([, target]) => target ?? "");
   const files = [...architecture.matchAll(/`((?:cli|isolation|machine|fence|virtual)\/\w+\.ts)`/g)].map(
     ([, target]) => `src/${target}`,
   );
   assert.ok(links.length > 0 && rooms.length > 5 && files.length > 5);
-  for (const target of [...links, ...rooms, ...files]) assert.ok(existsSync(join(PROJECT, target)), target);
+  for (const target of [...links, ...rooms, ...files]) assert.ok(existsSync(join(root, target)), target);
 });
