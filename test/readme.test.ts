@@ -7,13 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { missing } from "./device_tree_sample.js";
-import { PROJECT } from "./project_folder.js";
+import { PROJECT as root } from "./project_folder.js";
 
-const readme = readFileSync(join(PROJECT, "README.md"), "utf8");
+const readme = readFileSync(join(root, "README.md"), "utf8");
 
 /** The lines of all shell blocks, in order. */
 function commandsOf(file: string): string[] {
-  const text = readFileSync(join(PROJECT, file), "utf8");
+  const text = readFileSync(join(root, file), "utf8");
   return [...text.matchAll(/^```sh\n(.*?)^```/gms)].flatMap(([, block]) => (block ?? "").trim().split("\n"));
 }
 
@@ -80,7 +80,7 @@ for (const [file, count] of [
         const needed = ["lspci", "curl"].find((program) => command.startsWith(program));
         const skip = needed === undefined ? false : missing(needed);
         const line = command
-          .replaceAll("npx linkfence", `"${process.execPath}" "${join(PROJECT, "dist/cli/main.js")}"`)
+          .replaceAll("npx linkfence", `"${process.execPath}" "${join(root, "dist/cli/main.js")}"`)
           .replaceAll("127.0.0.1:8080", `127.0.0.1:${port}`);
         if (command.startsWith("npx linkfence serve")) {
           await t.test(command, () => background.start(line, { cwd: folder, env }));
@@ -102,12 +102,12 @@ for (const [file, count] of [
 }
 
 test("every file that the README and the architecture page name is there", () => {
-  const architecture = readFileSync(join(PROJECT, "docs/architecture.md"), "utf8");
+  const architecture = readFileSync(join(root, "docs/architecture.md"), "utf8");
   const links = [...readme.matchAll(/\]\(([^)#:]+)(?:#[\w-]+)?\)/g)].map(([, target]) => target ?? "");
   const rooms = [...architecture.matchAll(/`((?:src|scripts|test)\/[\w./-]+)`/g)].map(([, target]) => target ?? "");
   const files = [...architecture.matchAll(/`((?:cli|isolation|machine|fence|virtual)\/\w+\.ts)`/g)].map(
     ([, target]) => `src/${target}`,
   );
   assert.ok(links.length > 0 && rooms.length > 5 && files.length > 5);
-  for (const target of [...links, ...rooms, ...files]) assert.ok(existsSync(join(PROJECT, target)), target);
+  for (const target of [...links, ...rooms, ...files]) assert.ok(existsSync(join(root, target)), target);
 });
