@@ -1,11 +1,11 @@
 // Writes docs/schema/capture-file.schema.json from the schema that reading a capture goes by, which has no room for
-// descriptions; those are here, by the path of the field. Run it after a change: node --import tsx scripts/capture-schema.mjs
+// descriptions; those are here, by the path of the field. Run it after a change: npm run build && node scripts/capture-schema.mjs
 import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { toJsonSchema } from "@valibot/to-json-schema";
-import { captureSchema } from "../src/machine/capture_schema.ts";
+import { captureSchema } from "../dist/machine/capture_schema.js";
 import { root } from "./setup.mjs";
 
 export const SCHEMA_FILE = join(root, "docs/schema/capture-file.schema.json");

@@ -2,12 +2,11 @@
 //   npm run explore [-- [--scenario NAME]... [--all] [--faults N] [--seconds S]]
 // With a bug in the code, to see it found: npm run explore -- --bug NAME; what there is: npm run explore -- --list
 // Exit status: 0 nothing found and all states seen, 1 something found, 2 bad arguments, 3 stopped before all was seen.
-import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { given, numberOf, refuse } from "./arguments.mjs";
 import { compiled } from "./compiled.mjs";
 import { runInLanes } from "./lanes.mjs";
-import { ensureInstalled, root } from "./setup.mjs";
+import { ensureInstalled } from "./setup.mjs";
 
 const text = { type: "string" };
 const OPTIONS = {
@@ -26,12 +25,23 @@ if (values.bug !== undefined && (values.scenario !== undefined || faults !== und
   refuse("explore", "--bug has a scenario and a number of faults of its own");
 }
 ensureInstalled();
-if (values.bug !== undefined) {
-  const script = join(root, "test/explore/run_bug.ts");
-  const args = ["--import", "tsx", script, values.bug, String(seconds)];
-  process.exit(spawnSync(process.execPath, args, { stdio: "inherit" }).status ?? 1);
-}
 const folder = compiled();
+if (values.bug !== undefined) {
+  const { BUGS } = await import(join(folder, "test/explore/bugs.js"));
+  const bugs = BUGS.map(({ name }) => name);
+  if (values.bug !== "all" && !bugs.includes(values.bug)) {
+    refuse("explore", `no bug ${values.bug}; there are ${bugs.join(", ")}, and all`);
+  }
+  const statuses = await runInLanes(
+    join(folder, "test/explore/run_bug.js"),
+    (values.bug === "all" ? bugs : [values.bug]).map((name) => [
+      name,
+      seconds,
+      values.bug === "all" ? "short" : "long",
+    ]),
+  );
+  process.exit(Math.max(...statuses));
+}
 const { SCENARIOS } = await import(join(folder, "test/explore/explored_machines.js"));
 if (values.list) {
   const { BUGS } = await import(join(folder, "test/explore/bugs.js"));

@@ -2,14 +2,18 @@
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
+import { compiled } from "./compiled.mjs";
 import { root } from "./setup.mjs";
+
+/** Some wait for what takes its time: resets, kills. */
+const CONCURRENCY = availableParallelism() + 1;
 
 const words = process.argv.slice(2);
 const files = ["src", "test", "scripts"]
   .flatMap((folder) =>
     readdirSync(join(root, folder), { withFileTypes: true, recursive: true }).map((entry) =>
-      join(entry.parentPath ?? entry.path, entry.name),
+      relative(root, join(entry.parentPath ?? entry.path, entry.name)),
     ),
   )
   .filter((file) => /\.test\.(tsx?|mjs)$/.test(file))
@@ -19,12 +23,15 @@ if (files.length === 0) {
   console.error(`no test file matches ${words.join(" ")}`);
   process.exit(2);
 }
+const folder = compiled();
 const { status } = spawnSync(
   process.execPath,
-  ["--import", "tsx", "--test", `--test-concurrency=${availableParallelism()}`, ...files],
-  {
-    cwd: root,
-    stdio: "inherit",
-  },
+  [
+    "--enable-source-maps",
+    "--test",
+    `--test-concurrency=${CONCURRENCY}`,
+    ...files.map((file) => (file.endsWith(".mjs") ? file : join(folder, file.replace(/\.tsx?$/, ".js")))),
+  ],
+  { cwd: root, stdio: "inherit" },
 );
 process.exit(status ?? 1);

@@ -1,9 +1,7 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
-
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
+import { join } from "node:path";
+import { PROJECT } from "./project_folder.js";
 
 /** One exact replacement in one file. */
 export interface Edit {
@@ -24,9 +22,9 @@ export function patchedCopy(edits: readonly Edit[]): { folder: string; remove: (
   const remove = () => rmSync(folder, { recursive: true, force: true });
   try {
     for (const name of ["src", "test", "scripts", "package.json", "tsconfig.json"]) {
-      cpSync(join(root, name), join(folder, name), { recursive: true });
+      cpSync(join(PROJECT, name), join(folder, name), { recursive: true });
     }
-    symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+    symlinkSync(join(PROJECT, "node_modules"), join(folder, "node_modules"));
     for (const edit of edits) apply(folder, edit);
   } catch (error) {
     remove();

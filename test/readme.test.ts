@@ -4,11 +4,11 @@ import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { test } from "node:test";
 import { missing } from "./device_tree_sample.js";
+import { PROJECT as root } from "./project_folder.js";
 
-const root = dirname(import.meta.dirname);
 const readme = readFileSync(join(root, "README.md"), "utf8");
 
 /** The lines of all shell blocks, in order. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { runs } from "../../test/runs.js";
 import { parseAssignments } from "../isolation/assignment.js";
 import { makePlan, type Plan } from "../isolation/plan.js";
 import { builtinMachine } from "../machine/builtin.js";
@@ -370,7 +371,7 @@ test("whatever breaks, what is called verified is proven by registers, and no li
         }
       },
     ),
-    { numRuns: 150 },
+    { numRuns: runs(50) },
   );
 });
 

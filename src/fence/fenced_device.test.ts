@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { type MadeUp, MadeUpGpuDevice } from "../../test/made_up_gpu_device.js";
+import { runs } from "../../test/runs.js";
 import { parseAssignments } from "../isolation/assignment.js";
 import { makePlan } from "../isolation/plan.js";
 import { builtinMachine } from "../machine/builtin.js";
@@ -266,7 +267,7 @@ test("config accesses of any size and alignment: ours are ours bit by bit, the r
       });
       assert.deepEqual(hardware(), before);
     }),
-    { numRuns: 1500, seed: 7 },
+    { numRuns: runs(500), seed: 7 },
   );
   assert.equal(read(device, 7, power + 4, 1) & 8, 8);
 });
@@ -609,7 +610,7 @@ test("two hostile clients that reset, come and go in every order never have a li
       for (const { device } of clients) run(device.reset());
       assert.deepEqual(broken, []);
     }),
-    { numRuns: 150, seed: 99, endOnFailure: true },
+    { numRuns: runs(50), seed: 99, endOnFailure: true },
   );
   assert.ok(attacks > 200, `only ${attacks} attacks`);
 });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { MadeUpGpuDevice } from "../../test/made_up_gpu_device.js";
+import { runs } from "../../test/runs.js";
 import { parseAssignments } from "../isolation/assignment.js";
 import { makePlan, type Plan } from "../isolation/plan.js";
 import { builtinMachine } from "../machine/builtin.js";
@@ -324,9 +325,9 @@ test("whatever resets interleave, are cancelled, fail or come from outside, no l
       assert.deepEqual(new Set(kinds(all)), new Set(["in force"]));
       assert.deepEqual(all.broken, []);
     }),
-    { numRuns: 150, seed: 4242, endOnFailure: true },
+    { numRuns: runs(50), seed: 4242, endOnFailure: true },
   );
-  assert.ok(done > 400, `only ${done} resets`);
+  assert.ok(done > runs(100), `only ${done} resets`);
 });
 
 test("a fence that somebody else's reset opened is found by reading back, and only its next reset lets a client on", () => {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { processorTime } from "../../test/processor_time.js";
 import { type Ledger, LedgerError, readLedger, writeLedger } from "./ledger.js";
 
 const NOW = "2026-01-31T12:00:00.000Z";
@@ -120,12 +121,13 @@ test("every field is checked, and the message names it", () => {
 });
 
 test("text that is no ledger is refused quickly, however long or deep", () => {
-  const begun = performance.now();
-  refused("", "ELEDGER_FORMAT", /no JSON/);
-  refused("[".repeat(1_000_000), "ELEDGER_FORMAT", /no JSON/);
-  refused(" ".repeat(5_000_000), "ELEDGER_FORMAT", /characters/);
-  refused("[]", "ELEDGER_FORMAT", /no object/);
-  assert.ok(performance.now() - begun < 1000);
+  const took = processorTime(() => {
+    refused("", "ELEDGER_FORMAT", /no JSON/);
+    refused("[".repeat(1_000_000), "ELEDGER_FORMAT", /no JSON/);
+    refused(" ".repeat(5_000_000), "ELEDGER_FORMAT", /characters/);
+    refused("[]", "ELEDGER_FORMAT", /no object/);
+  });
+  assert.ok(took < 1000, `${took} ms`);
   fc.assert(
     fc.property(fc.nat(), fc.string({ maxLength: 6 }), fc.nat(12), (at, insert, cut) => {
       const text = writeLedger(GOOD);

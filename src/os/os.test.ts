@@ -328,3 +328,11 @@ test("errors have the errno's name", () => {
   assert.equal(errnoName(17), "EEXIST");
   assert.match(errnoName(99999), /99999/);
 });
+
+test("a memfd may be called by any name, however long", (t) => {
+  for (const name of ["x".repeat(300), "€".repeat(300), "😀".repeat(300)]) {
+    const fd = createMemfd(name, 4096);
+    t.after(() => fd.close());
+    assert.ok(fd.number >= 0);
+  }
+});

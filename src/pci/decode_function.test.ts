@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { processorTime } from "../../test/processor_time.js";
 import { ISOLATION, REQUEST_REDIRECT, SOURCE_VALIDATION } from "./acs.js";
 import { decodeCapability } from "./capability_contents.js";
 import { ConfigSpaceError } from "./config_space.js";
@@ -240,9 +241,10 @@ test("no config space makes decoding throw, nor the contents of what it lists", 
 
 test("10,000 functions with extended config space are decoded in well under a second", () => {
   const config = space(4096, PORT);
-  const started = performance.now();
   let found = 0;
-  for (let i = 0; i < 10_000; i++) found += decodeFunction(ADDRESS, config).capabilities.length;
+  const took = processorTime(() => {
+    for (let i = 0; i < 10_000; i++) found += decodeFunction(ADDRESS, config).capabilities.length;
+  });
   assert.equal(found, 20_000);
-  assert.ok(performance.now() - started < 1_000);
+  assert.ok(took < 1_000, `${took} ms`);
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { processorTime } from "../../test/processor_time.js";
 import { formatAddress, type PciAddress } from "./address.js";
 import type { BridgeBuses, ExpressType, PciFunction } from "./function.js";
 import { Hierarchy } from "./hierarchy.js";
@@ -223,10 +224,11 @@ test("10,000 functions, in one chain or all claiming all buses, are built in wel
     formatAddress({ domain: i >> 16, bus: (i >> 8) & 0xff, device: (i >> 3) & 31, function: i & 7 });
   const chain = Array.from({ length: 10_000 }, (_, i) => fn(nth(i), { parent: i === 0 ? null : nth(i - 1) }));
   const rivals = Array.from({ length: 10_000 }, (_, i) => fn(nth(i), { buses: [0, 0xff, 0xff] }));
-  const started = performance.now();
-  const deep = new Hierarchy(chain.reverse());
-  assert.equal(deep.path(nth(9_999)).length, 9_999);
-  assert.equal(deep.resetBy(nth(0)).length, 9_999);
-  assert.ok(new Hierarchy(rivals).damage.length <= 20_000);
-  assert.ok(performance.now() - started < 1_000);
+  const took = processorTime(() => {
+    const deep = new Hierarchy(chain.reverse());
+    assert.equal(deep.path(nth(9_999)).length, 9_999);
+    assert.equal(deep.resetBy(nth(0)).length, 9_999);
+    assert.ok(new Hierarchy(rivals).damage.length <= 20_000);
+  });
+  assert.ok(took < 1_000, `${took} ms`);
 });

@@ -5,6 +5,7 @@ import { boardsOf } from "../../test/made_up_boards.js";
 import { gpu, machineOf, made, to, withMask } from "../../test/made_up_machine.js";
 import { anyMachine } from "../../test/picture/any_machine.js";
 import { overlaps } from "../../test/picture/overlaps.js";
+import { runs } from "../../test/runs.js";
 import { BUILTIN_MACHINES, builtinMachine } from "../machine/builtin.js";
 import type { Machine } from "../machine/machine.js";
 import type { Drawing, Shape } from "./drawing.js";
@@ -46,7 +47,7 @@ describe("no label meets another, or a box that is not its own, or a wire", () =
       fc.property(anyMachine, ({ machine, assignments }) => {
         assert.deepEqual(overlaps(layOut(pictureOf(machine, assignments))), []);
       }),
-      { numRuns: 120 },
+      { numRuns: runs(40) },
     );
   });
 

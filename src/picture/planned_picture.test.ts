@@ -54,7 +54,7 @@ test("a GPU that is not touched is cut as it is now, and a link that nobody cuts
 test("a picture of a plan says so, and shares no id with one of the machine", () => {
   const machine = builtinMachine("sequoia");
   const text = toSvg(layOut(planned(machine, "vm1=GPU0,GPU1", "vm2=GPU2")), { ids: "plan-" });
-  assert.match(text, /<title id="plan-title">Planned NVLink topology of sequoia \(virtual\)<\/title>/);
+  assert.match(text, /<title id="plan-lf-title">Planned NVLink topology of sequoia \(virtual\)<\/title>/);
   assert.match(text, />planned: cut at both ends</);
   assert.match(text, /<title>link 2 of GPU0 to link \d of GPU2: planned: cut at both ends; far end assumed<\/title>/);
   for (const [, id] of text.matchAll(/ id="([^"]*)"/g)) assert.match(id ?? "", /^plan-/);

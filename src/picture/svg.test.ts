@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { missing } from "../../test/device_tree_sample.js";
 import { gpu, machineOf } from "../../test/made_up_machine.js";
 import { anyMachine } from "../../test/picture/any_machine.js";
+import { runs } from "../../test/runs.js";
 import { builtinMachine } from "../machine/builtin.js";
 import type { Machine } from "../machine/machine.js";
 import { toDot } from "./dot.js";
@@ -105,7 +106,7 @@ test("xmllint takes every picture", { skip: missing("xmllint") }, () => {
     fc.property(anyMachine, ({ machine, assignments }) =>
       accepted("xmllint", ["--noout", "-"], svg(machine, assignments)),
     ),
-    { numRuns: 12 },
+    { numRuns: runs(6) },
   );
   assert.throws(
     () => accepted("xmllint", ["--noout", "-"], svg(hostile()).replace("</text>", "")),
@@ -119,7 +120,7 @@ test("dot lays every picture out", { skip: missing("dot") }, () => {
     fc.property(anyMachine, ({ machine, assignments }) => {
       accepted("dot", ["-Tcanon"], toDot(pictureOf(machine, assignments)));
     }),
-    { numRuns: 12 },
+    { numRuns: runs(6) },
   );
   assert.throws(() => accepted("dot", ["-Tcanon"], toDot(pictureOf(hostile())).replace('"]', "]")), /syntax error/);
 });

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { boardsOf } from "../../test/made_up_boards.js";
 import { gpu, machineOf, to, withMask } from "../../test/made_up_machine.js";
 import { anyMachine } from "../../test/picture/any_machine.js";
+import { runs } from "../../test/runs.js";
 import { BUILTIN_MACHINES, builtinMachine } from "../machine/builtin.js";
 import type { Assignment, Machine } from "../machine/machine.js";
 import { linkList } from "./link_list.js";
@@ -125,7 +126,7 @@ describe("80 columns are enough", () => {
           assert.doesNotMatch(line, /^\s*GPU\d/);
         }
       }),
-      { numRuns: 100 },
+      { numRuns: runs(30) },
     );
   });
 });

@@ -101,7 +101,7 @@ test("a server that stops cancels steps, whose finally blocks run, and their cal
   assert.deepEqual(await server.call(["now"]), ["one", "other"]);
   const began = performance.now();
   await server.stop();
-  assert.ok(performance.now() - began < 1000);
+  assert.ok(performance.now() - began < 10_000);
   await ended;
   assert.equal(readFileSync(farewell, "utf8"), "one other ");
 });
@@ -111,7 +111,7 @@ test("steps add and remove devices, and the main thread knows which sockets ther
   assert.deepEqual(server.sockets, [path]);
   const second = join(directory, "second.sock");
   const call = server.call(["add", second]);
-  const deadline = performance.now() + 2000;
+  const deadline = performance.now() + 20_000;
   while (server.sockets.length < 2 && performance.now() < deadline) await sleep(1);
   assert.deepEqual(server.sockets, [path, second]);
   assert.equal(await call, "added and removed");

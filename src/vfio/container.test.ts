@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { processorTime } from "../../test/processor_time.js";
 import { Container, ContainerMember } from "./container.js";
 import type { DeviceClient, DmaRange, VfioDevice, VfioRegion } from "./device.js";
 import { VfioError } from "./error.js";
@@ -449,12 +450,14 @@ test("clients that change from layout to layout as QEMU does all have the same r
 
 test("18 members that map 10,000 ranges each take microseconds for each", () => {
   const { container, members: all } = members(18);
-  const began = performance.now();
-  for (const member of all) for (let page = 0n; page < 10_000n; page++) member.dmaMapped(guestRange(page * PAGE, PAGE));
-  assert.deepEqual([container.rangeCount, container.pinnedBytes], [10_000, 10_000n * PAGE]);
-  for (const member of all)
-    for (let page = 0n; page < 10_000n; page++) member.dmaUnmapped(guestRange(page * PAGE, PAGE));
-  const each = (performance.now() - began) / 180_000;
+  const took = processorTime(() => {
+    for (const member of all)
+      for (let page = 0n; page < 10_000n; page++) member.dmaMapped(guestRange(page * PAGE, PAGE));
+    assert.deepEqual([container.rangeCount, container.pinnedBytes], [10_000, 10_000n * PAGE]);
+    for (const member of all)
+      for (let page = 0n; page < 10_000n; page++) member.dmaUnmapped(guestRange(page * PAGE, PAGE));
+  });
+  const each = took / 180_000;
   assert.equal(container.rangeCount, 0);
   assert.ok(each < 0.05, `${(each * 1000).toFixed(1)} µs for each`);
 });

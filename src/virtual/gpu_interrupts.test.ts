@@ -89,7 +89,7 @@ function served(options: { msi: boolean }) {
 
 /** Runs the client's loop until something holds. */
 async function until(client: CountingClient, holds: () => boolean): Promise<void> {
-  const end = performance.now() + 2000;
+  const end = performance.now() + 20_000;
   while (!holds()) {
     assert.ok(performance.now() < end, "it did not happen");
     await new Promise((resolve) => setTimeout(resolve, 1));
@@ -137,12 +137,12 @@ test("an alarm that is not enabled in both places is waited for by nobody, and i
 test("an alarm that is moved comes at its new time, and one that is disabled not at all", async () => {
   const { gpu, client, setAlarm, enable } = served({ msi: true });
   enable();
-  setAlarm(1000);
+  setAlarm(4000);
   setAlarm(10);
   assert.equal(client.tasks.length, 1, "one wait, however often the alarm moves");
   const began = performance.now();
   await until(client, () => client.messages > 0);
-  assert.ok(performance.now() - began < 500);
+  assert.ok(performance.now() - began < 3000);
   gpu.writeBar0(NV_PTIMER_INTR_0, 1);
   setAlarm(10);
   gpu.writeBar0(NV_PTIMER_INTR_EN_0, 0);

@@ -22,7 +22,7 @@ const data: ServedMemory = {
 let server: RunningServer | undefined;
 
 before(async () => {
-  server = await startServer({ module: new URL("../../test/virtual/served_memory.ts", import.meta.url), data });
+  server = await startServer({ module: new URL("../../test/virtual/served_memory.js", import.meta.url), data });
 });
 after(async () => {
   await server?.stop();

@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { PROJECT } from "../project_folder.js";
 import { forKeeping, pictureDifference } from "./picture_difference.js";
 
-const FOLDER = fileURLToPath(new URL("reference", import.meta.url));
-const DOCS = fileURLToPath(new URL("../../docs", import.meta.url));
+const FOLDER = join(PROJECT, "test/browser/reference");
+const DOCS = join(PROJECT, "docs");
 /** Whether the pictures are made anew, as `npm run check:page -- --update` has it, instead of compared. */
 const UPDATE = process.env.LINKFENCE_UPDATE_PICTURES === "1";
 

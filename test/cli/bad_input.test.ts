@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, truncateSync } from "node:fs";
 import { describe, test } from "node:test";
-import { linkfence, MAIN, refused, run, scratchFolder } from "./linkfence.js";
+import { linkfence, linkfenceProcess, MAIN, refused, run, scratchFolder } from "./linkfence.js";
 
 const folder = scratchFolder();
 const TREE = readFileSync(new URL("../data/devicetree/board.dtb", import.meta.url));
@@ -180,6 +180,14 @@ describe("bad command lines", { concurrency: 4 }, () => {
       assert.match(refused(await linkfence(...args), shown), names);
     });
   }
+
+  test("a process ends and says so as well", async () => {
+    for (const args of [["nonsense"], ["audit", "--machine", "nonsense"]]) {
+      const ran = await linkfenceProcess(...args);
+      refused(ran, args.join(" "));
+      assert.deepEqual(await linkfence(...args), ran, "what the tests here go by");
+    }
+  });
 
   test("nothing is left behind where a file could not be written", () => {
     assert.deepEqual(

@@ -5,9 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
+import { PROJECT } from "../project_folder.js";
+import { runHere } from "./run_here.js";
 
 /** The command line as it is installed. */
-export const MAIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+export const MAIN = join(PROJECT, "dist/cli/main.js");
 if (!existsSync(MAIN)) throw new Error("dist/cli/main.js is not there: npm run build first");
 
 /** A run that takes longer hangs. Not a measure of speed: other tests run beside it. */
@@ -21,7 +23,8 @@ export interface Run {
 }
 
 /** As systemd would name it to its unit: what is on this host's own ledger is no matter of the tests. */
-export const ENVIRONMENT = { ...process.env, STATE_DIRECTORY: "/nonexistent/linkfence" };
+process.env.STATE_DIRECTORY = "/nonexistent/linkfence";
+export const ENVIRONMENT = { ...process.env };
 
 /** Runs a program to its end, with this on its standard input. */
 export function run(program: string, args: readonly string[], input: string | Uint8Array = ""): Promise<Run> {
@@ -44,9 +47,14 @@ export function run(program: string, args: readonly string[], input: string | Ui
   });
 }
 
-/** Runs `linkfence` with these arguments. */
-export function linkfence(...args: string[]): Promise<Run> {
+/** Runs `linkfence` with these arguments, in a process of its own. */
+export function linkfenceProcess(...args: string[]): Promise<Run> {
   return run(process.execPath, [MAIN, ...args]);
+}
+
+/** Runs `linkfence` with these arguments in this process: for commands that are to come to their end by themselves. */
+export function linkfence(...args: string[]): Promise<Run> {
+  return runHere(MAIN, args);
 }
 
 /** What standard output is when the command ends with the given exit code; anything on standard error fails the test. */

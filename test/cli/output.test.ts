@@ -1,19 +1,20 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 import { builtinMachine } from "../../src/machine/builtin.js";
 import { writeCapture } from "../../src/machine/capture.js";
 import { parseTopoMatrix } from "../../src/machine/nvidia_smi/topo.js";
+import { PROJECT } from "../project_folder.js";
 import { conforming, json } from "./json_schema.js";
 import type { AuditJson, FenceJson, TopoJson } from "./json_shapes.js";
-import { linkfence, MAIN, printed, refused, run, scratchFolder } from "./linkfence.js";
+import { linkfence, linkfenceProcess, MAIN, printed, refused, run, scratchFolder } from "./linkfence.js";
 import { ServingProcess } from "./serving_process.js";
 
 const folder = scratchFolder();
-const START = fileURLToPath(new URL("../../scripts/start.mjs", import.meta.url));
+const START = join(PROJECT, "scripts/start.mjs");
 const APART = [0, 1, 2, 3].flatMap((gpu) => ["--assign", `vm${gpu}=GPU${gpu}`]);
 const TENANTS = ["--assign", "a=GPU0,GPU1", "--assign", "b=GPU2"];
 
@@ -168,7 +169,9 @@ describe("standard output", { concurrency: 4 }, () => {
   ];
   for (const args of texts) {
     test(`${args.join(" ")} has no colours where no terminal is, nor blanks at the ends of lines`, async () => {
-      const { stdout, status } = await linkfence(...args);
+      const process = await linkfenceProcess(...args);
+      assert.deepEqual(await linkfence(...args), process, "what other tests go by is what a process prints");
+      const { stdout, status } = process;
       assert.ok(status === 0 || status === 1);
       assert.ok(stdout.length > 100);
       assert.ok(!stdout.includes("\x1b"));

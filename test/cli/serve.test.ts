@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { LINK_DISABLE } from "../../src/machine/part.js";
 import { VfioUserClient } from "../../src/vfio-user/index.js";
 import { json } from "./json_schema.js";
-import { linkfence, MAIN, printed, refused, scratchFolder } from "./linkfence.js";
+import { linkfence, linkfenceProcess, MAIN, printed, refused, scratchFolder } from "./linkfence.js";
 import { type ServedJson, ServingProcess, type StatusJson } from "./serving_process.js";
 
 const folder = scratchFolder();
@@ -87,12 +87,12 @@ describe("serve", { concurrency: 2 }, () => {
       const other = directories("other");
       const second = [...SEQUOIA, ...ASSIGN, "--socket-dir", sockets, "--state-dir", other.state];
       assert.match(
-        refused(await linkfence("serve", ...second), "sockets"),
+        refused(await linkfenceProcess("serve", ...second), "sockets"),
         new RegExp(`process ${server.pid}.*socket-dir`),
       );
       const third = [...SEQUOIA, ...ASSIGN, "--socket-dir", other.sockets, "--state-dir", state];
       assert.match(
-        refused(await linkfence("serve", ...third), "state"),
+        refused(await linkfenceProcess("serve", ...third), "state"),
         new RegExp(`process ${server.pid}.*state-dir`),
       );
       assert.deepEqual([existsSync(other.sockets), existsSync(other.state)], [false, false]);

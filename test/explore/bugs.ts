@@ -31,6 +31,7 @@ export const BUGS: readonly Bug[] = [
     scenario: "two",
     faults: 1,
     finding: "is in force, but link [\\d, ]+ is not cut",
+    slow: true,
     edits: [
       {
         file: GV100,
@@ -54,6 +55,7 @@ export const BUGS: readonly Bug[] = [
     scenario: "two",
     faults: 1,
     finding: "link 0 of GPU0 to GPU1 is not cut",
+    slow: true,
     edits: [
       {
         file: PLAN,
@@ -80,6 +82,7 @@ export const BUGS: readonly Bug[] = [
     scenario: "two",
     faults: 1,
     finding: "a reset of GPU[01] would open link 0",
+    slow: true,
     edits: [
       {
         file: FENCE,
@@ -94,6 +97,7 @@ export const BUGS: readonly Bug[] = [
     scenario: "bridges",
     faults: 1,
     finding: "is in force, but link [\\d, ]+ is not cut",
+    slow: true,
     edits: [
       {
         file: REGISTERS,

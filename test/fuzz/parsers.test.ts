@@ -4,7 +4,7 @@ import { mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { PROJECT } from "../project_folder.js";
 import { CheckedRun } from "./parsers/checked_run.js";
 import { checkGrowth, GrowthFinding, grownPair } from "./parsers/growth.js";
 import { corpus } from "./parsers/samples.js";
@@ -36,7 +36,7 @@ describe("the corpus of the parsers' fuzzer", () => {
 
 /** Runs the fuzzer as it is called. */
 function fuzzParsers(...args: string[]): Promise<{ status: number | null; output: string }> {
-  const script = fileURLToPath(new URL("../../scripts/fuzz-parsers.mjs", import.meta.url));
+  const script = join(PROJECT, "scripts/fuzz-parsers.mjs");
   const child = spawn(process.execPath, [script, ...args], { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {
@@ -80,12 +80,15 @@ describe("bad arguments of fuzz:parsers", () => {
     [["--target", "pdf"], /^fuzz:parsers: no target pdf; there are device-tree, lspci, /],
     [["--seed", "-1"], /^fuzz:parsers: .*--seed/],
     [["--runs", "many"], /^fuzz:parsers: --runs many: no number up to/],
-    [["--input", "/nonexistent"], /^fuzz:parsers: --input needs the one --target it is of/],
-    [["--target", "lspci", "--input", "/nonexistent"], /^fuzz:parsers: --input \/nonexistent: there is no such file/],
+    [["--input", join(directory, "absent")], /^fuzz:parsers: --input needs the one --target it is of/],
+    [
+      ["--target", "lspci", "--input", join(directory, "absent")],
+      /^fuzz:parsers: --input \S+absent: there is no such file/,
+    ],
     [["--surprise"], /^fuzz:parsers: .*--surprise/],
   ];
   for (const [args, line] of cases) {
-    test(args.join(" "), async () => {
+    test(args.join(" ").replace(`${directory}/`, ""), async () => {
       const { status, output } = await fuzzParsers(...args);
       assert.equal(status, 2, output);
       assert.match(output, line);

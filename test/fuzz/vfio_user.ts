@@ -50,7 +50,7 @@ function onEvent(event: ServerEvent): void {
   if (event.kind === "error" && event.message.includes("\n    at ")) trouble ??= event.message;
 }
 
-const module = new URL("./guarded_device.ts", import.meta.url);
+const module = new URL("./guarded_device.js", import.meta.url);
 const server = await startServer({ module, data: [path, bystanderPath], onEvent });
 
 /** One sequence: connect, perhaps negotiate, attack, leave. */

@@ -5,10 +5,11 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { inWords, killLedgerWriters, killWiringWriters, WRITER, type Write } from "./kill_everywhere.js";
+import { inWords, killLedgerWriters, WRITER, type Write } from "./kill_everywhere.js";
 import { CHANGES } from "./old_or_new.js";
 
-// Killed before each of its calls of a file function. For all changes, and each system call: npm run check:ledger
+// Killed before each of its calls of a file function. For all changes, that of where links end, and each system call:
+// npm run check:ledger
 
 const folder = mkdtempSync(join(tmpdir(), "linkfence-killed-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -29,8 +30,4 @@ test("killed before any call, a writer of the ledger leaves the old one or the n
   const [, change] = CHANGES;
   assert.ok(change);
   t.diagnostic(inWords(await killLedgerWriters(subfolder("ledger"), change, write)));
-});
-
-test("and so does one of where links end", async (t) => {
-  t.diagnostic(inWords(await killWiringWriters(subfolder("wiring"), write)));
 });

@@ -16,6 +16,7 @@ import { GpuDevice } from "../../src/virtual/gpu_device.js";
 import { PEER_LINK, PEER_WINDOW_START } from "../../src/virtual/peer_window.js";
 import type { Faults } from "../../src/virtual/virtual_gpu.js";
 import { VirtualMachine } from "../../src/virtual/virtual_machine.js";
+import { runs } from "../runs.js";
 import { bytesOf, numberOf } from "./guest.js";
 
 const CLIENT: DeviceClient = {
@@ -237,7 +238,7 @@ for (const [machine, assign] of MACHINES) {
     const clock = { now: 0 };
     t.mock.method(performance, "now", () => clock.now);
     let resets = 0;
-    for (let seed = 1; seed <= 8; seed++) {
+    for (let seed = 1; seed <= runs(3); seed++) {
       const all = ownersApart(machine, assign, seed);
       const { attackers, random, look, send } = all;
       runNow(all.fences.renewAll(), clock);
@@ -267,7 +268,7 @@ for (const [machine, assign] of MACHINES) {
       assert.deepEqual(new Set(all.fences.all.map(({ state }) => state.kind)), new Set(["in force"]));
       all.dispose();
     }
-    assert.ok(resets > 150, `${resets} resets`);
+    assert.ok(resets > runs(50), `${resets} resets`);
   });
 }
 
@@ -298,7 +299,7 @@ for (const machine of ["sequoia", "dgx1v", "hgx-a100-4"]) {
       breakIt(all.vm.gpu(broken.address).faults);
       runNow(all.fences.renewAll(), clock);
       const isBroken = all.fences.of(broken.address).state.kind === "failed";
-      for (let step = 0; step < 800; step++) {
+      for (let step = 0; step < runs(300); step++) {
         const attacker = all.attackers[all.random(all.attackers.length)] ?? assert.fail();
         if (all.random(3) > 0) attacker.step();
         else if (all.random(2) === 0) attacker.access();

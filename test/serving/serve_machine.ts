@@ -38,7 +38,7 @@ export class ServedMachine {
     };
     try {
       served.#server = await startServer({
-        module: new URL("../../src/cli/serve/virtual_serving.ts", import.meta.url),
+        module: new URL("../../src/cli/serve/virtual_serving.js", import.meta.url),
         data,
         onEvent: (event) => served.events.push(event),
         onNews: (news) => served.events.push(news as ServingEvent),

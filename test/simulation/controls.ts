@@ -6,19 +6,16 @@
  * Exit status: 0 all found, 1 one was not, 2 no such name.
  */
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { type Edit, patchedCopy } from "../patched_copy.js";
+import { PROJECT } from "../project_folder.js";
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SEED = 1;
 
-/** A defect: what is there in a file, exactly once, and what takes its place. */
-export interface Control {
-  readonly file: string;
-  readonly find: string;
-  readonly replace: string;
+/** A defect, and how it is found. */
+export interface Control extends Readonly<Edit> {
   /** What the simulation says of it. */
   readonly found: RegExp;
   /** Lives in which it has to be found. */
@@ -109,32 +106,20 @@ export const CONTROLS: Readonly<Record<string, Control>> = {
 
 /** Whether there is something to break: that it is there, exactly once. */
 export function isThere({ file, find }: Control): boolean {
-  return readFileSync(join(ROOT, file), "utf8").split(find).length === 2;
+  return readFileSync(join(PROJECT, file), "utf8").split(find).length === 2;
 }
 
 /** @returns what the simulation says, or nothing when it finds nothing */
 export function foundIn(control: Control): string | undefined {
-  const { file, find, replace, lives } = control;
-  const directory = mkdtempSync(join(tmpdir(), "linkfence-control-"));
+  const { folder, remove } = patchedCopy([control]);
   try {
-    for (const each of ["src", "test", "package.json", "tsconfig.json"]) {
-      cpSync(join(ROOT, each), join(directory, each), { recursive: true });
-    }
-    symlinkSync(join(ROOT, "node_modules"), join(directory, "node_modules"));
-    const path = join(directory, file);
-    const text = readFileSync(path, "utf8");
-    if (text.split(find).length !== 2) throw new Error(`${file}: not there exactly once: ${find}`);
-    writeFileSync(
-      path,
-      text.replace(find, () => replace),
-    );
-    const args = ["--import", "tsx", "test/simulation/run.ts", join(directory, "progress"), SEED, lives, 300];
-    const { status, stderr } = spawnSync(process.execPath, args.map(String), { cwd: directory, encoding: "utf8" });
-    const life = Number(readFileSync(join(directory, "progress"), "utf8")) - SEED + 1;
+    const args = ["--import", "tsx", "test/simulation/run.ts", join(folder, "progress"), SEED, control.lives, 300];
+    const { status, stderr } = spawnSync(process.execPath, args.map(String), { cwd: folder, encoding: "utf8" });
+    const life = Number(readFileSync(join(folder, "progress"), "utf8")) - SEED + 1;
     const said = /FOUND: .*/.exec(stderr)?.[0];
     return status === 0 ? undefined : `${said ?? stderr.slice(-500)} (life ${life})`;
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    remove();
   }
 }
 

@@ -6,15 +6,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { PROJECT } from "../project_folder.js";
 import { CONTROLS, foundIn, isThere } from "./controls.js";
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const RUN = fileURLToPath(new URL("run.js", import.meta.url));
+const SIMULATE = join(PROJECT, "scripts/simulate.mjs");
 const directory = mkdtempSync(join(tmpdir(), "linkfence-simulation-"));
 let runs = 0;
 after(() => rmSync(directory, { recursive: true }));
 
 async function run(...args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, args, { cwd: ROOT });
+  const child = spawn(process.execPath, args);
   const result = { stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const) {
     child[name].setEncoding("utf8").on("data", (text: string) => {
@@ -28,9 +30,7 @@ async function run(...args: string[]): Promise<{ status: number; stdout: string;
 /** Runs lives. @returns the digest of all that happened in them */
 async function digestOf(seed: number, lives: number): Promise<string | undefined> {
   const progress = join(directory, `${runs++}`);
-  const { status, stdout, stderr } = await run(
-    ...["--import", "tsx", "test/simulation/run.ts", progress, `${seed}`, `${lives}`, "300"],
-  );
+  const { status, stdout, stderr } = await run(...[...process.execArgv, RUN, progress, `${seed}`, `${lives}`, "300"]);
   assert.equal(status, 0, stderr);
   return /digest of all events: ([0-9a-f]{64})/.exec(stdout)?.[1];
 }
@@ -58,7 +58,7 @@ test("every defect that controls.ts makes can still be made", () => {
 
 test("simulate refuses bad arguments in one line", async () => {
   const bad = [["--hours", "0"], ["--seed", "1.5"], ["--steps", "3"], ["--steps"], ["--bogus"], ["now"]];
-  const results = await Promise.all(bad.map((args) => run("scripts/simulate.mjs", ...args)));
+  const results = await Promise.all(bad.map((args) => run(SIMULATE, ...args)));
   for (const { status, stderr } of results) {
     assert.equal(status, 2);
     assert.match(stderr, /^simulate: [^\n]+\n$/);

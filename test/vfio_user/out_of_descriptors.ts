@@ -10,7 +10,7 @@ import { RawClient } from "./raw_client.js";
 const [path = ""] = process.argv.slice(2);
 const errors: string[] = [];
 const server = await startServer({
-  module: new URL("./test_device.ts", import.meta.url),
+  module: new URL("./test_device.js", import.meta.url),
   data: [path],
   onEvent: (event) => event.kind === "error" && errors.push(event.message.split("\n")[0] ?? ""),
 });
@@ -24,7 +24,7 @@ try {
   closeSync(fillers.pop() ?? -1);
 }
 const client = new RawClient(path, false);
-await sleep(250);
+for (const end = Date.now() + 20_000; errors.length === 0 && Date.now() < end; ) await sleep(10);
 for (const filler of fillers) closeSync(filler);
 const reply = client.request(Command.VERSION, new Uint8Array(4));
 console.log(JSON.stringify({ errors, answer: reply?.error }));

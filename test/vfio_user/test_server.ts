@@ -17,7 +17,7 @@ import { openFiles } from "./open_files.js";
 import { RawClient } from "./raw_client.js";
 import type { TestCommand } from "./test_device.js";
 
-const module = new URL("./test_device.ts", import.meta.url);
+const module = new URL("./test_device.js", import.meta.url);
 
 /** Serves a test device to the tests of a file, and looks after each whether it has leaked anything. */
 export class TestServer {

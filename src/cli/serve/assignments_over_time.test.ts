@@ -154,7 +154,7 @@ test("a plan that does not isolate is refused, one change at a time is made, and
 
 test("a GPU that is released while it is being reset after its last client gets its links back", async () => {
   await withServed(sequoia(), ["vm1=GPU0", "vm2=GPU1,GPU2"], async (served) => {
-    for (const wait of [0, 1, 5, 30, 99, 101, 103]) {
+    for (const wait of [0, 5, 99, 102]) {
       served.guest("GPU1").close();
       await sleep(wait);
       const { functions } = await served.assign();
@@ -199,7 +199,7 @@ test("an assignment's functions share one DMA space: the same map counts once, a
     assert.deepEqual(await pinned(), [String(0x100000), String(0x100000)]);
     gpu1.close();
     gpu2.close();
-    for (let attempt = 0; attempt < 100 && (await pinned()).some((bytes) => bytes !== "0"); attempt++);
+    for (let attempt = 0; attempt < 2000 && (await pinned()).some((bytes) => bytes !== "0"); attempt++) await sleep(5);
     assert.deepEqual(await pinned(), ["0", "0"]);
     memory.close();
     other.close();

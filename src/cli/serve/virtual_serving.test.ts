@@ -25,7 +25,7 @@ function ofGpu(functions: readonly FunctionStatus[], name: string): FunctionStat
 
 /** Waits until a machine's status is as it should be. */
 async function untilStatus(served: ServedMachine, holds: (functions: FunctionStatus[]) => boolean): Promise<void> {
-  for (let attempt = 0; attempt < 300; attempt++) {
+  for (let attempt = 0; attempt < 2000; attempt++) {
     if (holds((await served.status()).functions)) return;
     await sleep(10);
   }

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
+import { processorTime } from "../../../test/processor_time.js";
+import { runs } from "../../../test/runs.js";
 import { LspciError, parseLspci } from "../lspci.js";
 
 const LISTINGS = ["carrier_v.txt", "carrier_vvv.txt", "dump.txt"].map((name) => ({
@@ -72,7 +74,7 @@ test("a listing says the same whatever a mail program, an editor or its writer d
 test("a listing says the same wrapped at 60 to 100 columns, quoted or not, with its indentation or without", () => {
   for (const { name, text } of LISTINGS) {
     const expected = facts(text);
-    for (const columns of [60, 64, 66, 70, 72, 74, 75, 76, 78, 80, 90, 100]) {
+    for (const columns of [60, 66, 72, 76, 80, 100]) {
       for (const quote of ["", "> ", ">> "]) {
         for (const source of [text, text.replaceAll("\t", "        "), text.replaceAll("\t", "")]) {
           assert.deepEqual(facts(wrap(source, columns, quote)), expected, `${name} at ${columns} behind "${quote}"`);
@@ -107,19 +109,26 @@ const BLOWUPS: Readonly<Record<string, string>> = {
   lines: "\n",
 };
 
-/** What is quadratic in such a text takes minutes, and runs into this. */
-const PATIENCE = { timeout: 100_000 };
+/** Reads a text of some hundred kilobytes. What is quadratic in it takes minutes. */
+function read(text: string): string | undefined {
+  let address: string | undefined;
+  const took = processorTime(() => {
+    address = parseLspci(text).functions[0]?.address;
+  });
+  assert.ok(took < 5_000, `${took} ms for ${text.slice(0, 100)}`);
+  return address;
+}
 
-test("lines of a megabyte do not stall the reader, whatever they repeat", PATIENCE, () => {
+test("endless lines do not stall the reader, whatever they repeat", () => {
   const header = "0000:03:00.0 3D controller: NVIDIA Corporation GK210GL [Tesla K80] (rev a1)\n";
   const starts = ["", "00:00.0", '00:00.0 "', "\tKernel modules: ", "\tCapabilities: [60] ", "\tMemory at ", "10: "];
   for (const piece of Object.values(BLOWUPS)) {
-    const filler = piece.repeat((1 << 20) / piece.length);
-    for (const start of starts) assert.equal(parseLspci(header + start + filler).functions[0]?.address, "0000:03:00.0");
+    const filler = piece.repeat(runs(1 << 17) / piece.length);
+    for (const start of starts) assert.equal(read(header + start + filler), "0000:03:00.0");
   }
 });
 
-test("a hundred thousand lines do not stall the reader, whatever they are", PATIENCE, () => {
+test("endlessly many lines do not stall the reader, whatever they are", () => {
   const header = "0000:03:00.0 3D controller: NVIDIA Corporation GK210GL [Tesla K80] (rev a1)\n";
   const lines = [
     "\tCapabilities: [78 v1] Express (v2) Endpoint, MSI 00\n",
@@ -131,7 +140,7 @@ test("a hundred thousand lines do not stall the reader, whatever they are", PATI
     header,
   ];
   for (const line of lines) {
-    assert.equal(parseLspci(header + line.repeat(100_000)).functions[0]?.address, "0000:03:00.0", line.trim());
+    assert.equal(read(header + line.repeat(runs(20_000))), "0000:03:00.0", line.trim());
   }
 });
 

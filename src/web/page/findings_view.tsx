@@ -1,20 +1,11 @@
-import type { Audit, Finding } from "../../isolation/findings.js";
+import { FINDING_WORDS } from "../../isolation/finding_words.js";
+import type { Audit } from "../../isolation/findings.js";
 import { shown } from "../../picture/text.js";
 import { counted } from "./counted.js";
 import { Tag } from "./tag.js";
 
 /** So many of a kind are shown; with more than that nobody reads on, and the command line has all. */
 const MOST = 200;
-
-const KINDS: Record<Finding["kind"], string> = {
-  nvlink: "NVLink",
-  nvswitch: "NVSwitch",
-  "unknown-far-end": "far end not known",
-  "two-owners": "two owners",
-  pcie: "PCIe",
-  "acs-override": "ACS override",
-  disagreement: "sources disagree",
-};
 
 /** What crosses that should not, what is not known, and what to do about each. */
 export function FindingsView({ findings, unknown, notes }: Audit) {
@@ -65,7 +56,7 @@ function FindingsList({ findings }: Pick<Audit, "findings">) {
           <li key={index} id={`finding-${index + 1}`}>
             <span class="badge">{index + 1}</span>
             <div>
-              <strong>{KINDS[kind]}</strong> {shown(reason)}
+              <strong>{FINDING_WORDS[kind]}</strong> {shown(reason)}
               <span class="action">→ {shown(action)}</span>
             </div>
           </li>

@@ -1,15 +1,6 @@
-import type { Audit, Finding } from "../../isolation/findings.js";
+import { FINDING_WORDS } from "../../isolation/finding_words.js";
+import type { Audit } from "../../isolation/findings.js";
 import { Section } from "./words.js";
-
-const KINDS: Record<Finding["kind"], string> = {
-  nvlink: "NVLink",
-  nvswitch: "NVSwitch",
-  "unknown-far-end": "far end not known",
-  "two-owners": "two owners",
-  pcie: "PCIe",
-  "acs-override": "ACS override",
-  disagreement: "sources disagree",
-};
 
 /** What crosses between owners, by the numbers that the picture has, each with what ends it. */
 export function Findings({ findings }: Pick<Audit, "findings">) {
@@ -23,7 +14,7 @@ export function Findings({ findings }: Pick<Audit, "findings">) {
               <span class="badge">{index + 1}</span>
               <div>
                 <p>
-                  <span class="kind">{KINDS[kind]}</span> {reason}
+                  <span class="kind">{FINDING_WORDS[kind]}</span> {reason}
                 </p>
                 <p class="action">
                   <span class="label">What to do:</span> {action}

@@ -37,7 +37,7 @@ function hasWord(input: Uint8Array): boolean {
 
 function countPairs(input: Uint8Array): number {
   let pairs = 0;
-  for (let a = 0; a < input.length; a += 32)
-    for (let b = a; b < input.length; b += 32) if (input[a] === input[b]) pairs++;
+  for (let a = 0; a < input.length; a += 24)
+    for (let b = a; b < input.length; b += 24) if (input[a] === input[b]) pairs++;
   return pairs;
 }
