@@ -29,7 +29,7 @@ function svg(machine: Machine, assign: { name: string; members: string[] }[] = [
 
 /** Fails with what the program has to say of the text. */
 function accepted(program: string, args: string[], text: string): void {
-  const { status, stderr } = spawnSync(program, args, { input: text, encoding: "utf8", timeout: 20_000 });
+  const { status, stderr } = spawnSync(program, args, { input: text, encoding: "utf8", timeout: 60_000 });
   assert.equal(status, 0, stderr);
 }
 

@@ -143,7 +143,7 @@ test("a read gives what came of it, and a write says how much was done, when the
     reply(Command.REGION_WRITE, access(4)),
     reply(Command.REGION_WRITE, access(3)),
   ]);
-  const client = new VfioUserClient(path, { timeout: 300 });
+  const client = new VfioUserClient(path, { timeout: 20_000 });
   assert.deepEqual(client.read(0, 0, 12), Uint8Array.of(1, 2, 3, 4, 5));
   assert.deepEqual(client.read(0, 0, 12), Uint8Array.of(6, 7, 8, 9), "the region ends between two messages");
   assert.throws(() => client.read(0, 0, 12), /REGION_READ: EINVAL/);

@@ -13,7 +13,7 @@ export const MAIN = join(PROJECT, "dist/cli/main.js");
 if (!existsSync(MAIN)) throw new Error("dist/cli/main.js is not there: npm run build first");
 
 /** A run that takes longer hangs. Not a measure of speed: other tests run beside it. */
-const KILL_MS = 20_000;
+const KILL_MS = 60_000;
 
 /** How a run of the command line ended. */
 export interface Run {

@@ -6,7 +6,7 @@ import { breaches } from "./json_schema.js";
 import { ENVIRONMENT, MAIN } from "./linkfence.js";
 
 /** A server that does not get somewhere in this time never will. Not a measure of speed: other tests run beside it. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 const running = new Set<ChildProcess>();
 process.on("exit", () => {
