@@ -98,7 +98,8 @@ await check("clients that reset, go and are killed never touch a GPU whose links
   await first.ready();
   await sleep(8000);
   const counts = await first.end();
-  assert.ok(counts.resets >= 3 && counts.rounds > 10, JSON.stringify(counts));
+  // How many there are is up to how busy the machine below is.
+  assert.ok(counts.resets >= 3 && counts.rounds >= 3, JSON.stringify(counts));
   const second = startClient(sockets());
   await second.ready();
   await sleep(1500);
@@ -119,7 +120,10 @@ await check("a reset behind its back is noticed and the links are cut again at o
   const written = performance.now();
   await server.until(() => server.events.some(({ step }) => step === "found open"));
   const [found] = server.events.filter(({ step }) => step === "found open");
-  await sleep(3000);
+  // The client has to reset its GPU to go on: then its own links are up again.
+  for (const end = performance.now() + 60_000; look()[0].cut.length === 6 && performance.now() < end; )
+    await sleep(500);
+  await sleep(1000);
   const seen = look();
   const counts = await client.end();
   const [gpu] = seen;
