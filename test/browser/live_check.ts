@@ -56,7 +56,6 @@ async function watch(page: Page): Promise<void> {
 
 /** Waits until so many are shown. @returns when that was */
 async function resetsShown(page: Page, resets: number): Promise<number> {
-  const row = page.locator("#timeline tbody tr", { hasText: OVER });
-  await row.nth(resets - 1).waitFor({ state: "attached" });
-  return page.evaluate((count) => (window as unknown as Watching).shownAt[count] ?? Number.NaN, resets);
+  const shown = await page.waitForFunction((count) => (window as unknown as Watching).shownAt[count], resets);
+  return Number(await shown.jsonValue());
 }
