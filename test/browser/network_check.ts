@@ -22,7 +22,7 @@ test("the page asks nobody but its server, and breaks no rule of its own policy"
   await unfold(page);
   assert.equal(errors.length, 0, errors.join("\n"));
   assert.deepEqual(
-    asked.filter((each) => !each.startsWith("data:")),
+    [...new Set(asked.filter((each) => !each.startsWith("data:")))],
     [url, new URL("/api/events", url).href],
   );
 
