@@ -127,7 +127,8 @@ await check("a reset behind its back is noticed and the links are cut again at o
   const written = performance.now();
   await server.until(() => server.events.some(({ step }) => step === "found open"));
   const [found] = server.events.filter(({ step }) => step === "found open");
-  await untilSeen(([gpu]) => gpu.cut.join() === "2,3,4,5");
+  // Root's reset and the client's own, after which its GPU answers again.
+  await untilSeen(([gpu]) => gpu.resets > 1 && gpu.cut.join() === "2,3,4,5");
   const seen = look();
   const counts = await client.end();
   const [gpu] = seen;
