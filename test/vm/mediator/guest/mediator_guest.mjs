@@ -129,6 +129,8 @@ await check("a reset behind its back is noticed and the links are cut again at o
   const [found] = server.events.filter(({ step }) => step === "found open");
   // Root's reset and the client's own, after which its GPU answers again.
   await untilSeen(([gpu]) => gpu.resets > 1 && gpu.cut.join() === "2,3,4,5");
+  // The client hears of its reset a moment later.
+  await sleep(1000);
   const seen = look();
   const counts = await client.end();
   const [gpu] = seen;
